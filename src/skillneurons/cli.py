@@ -1,0 +1,108 @@
+"""The command line: `python -m skillneurons NAME --key value`."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+
+from pydantic_core import PydanticUndefined
+from rich.console import Console
+
+from skillneurons import __version__
+from skillneurons.errors import InputError, listed
+
+# name -> (module with run(given, console), its configuration's class, one line of help)
+STAGES = {
+    "main": ("stage_main", "MainConfig", "the whole chain on the embedded default"),
+    "tune": ("stage_tune", "TuneConfig", "tune one soft prompt a seed on a frozen model"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run an entry point; returns the exit code (0 done, 1 failed, 2 bad input, 130 interrupted)."""
+    console = Console()
+    try:
+        return _dispatch(list(sys.argv[1:] if argv is None else argv), console)
+    except InputError as error:
+        _refuse(str(error))
+        return 2
+    except ArithmeticError as error:
+        _complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        _complain("interrupted; the same command takes up where this one stopped")
+        return 130
+
+
+def arguments(words: Sequence[str]) -> dict[str, str]:
+    """`--key value` and `--key=value` as a mapping.
+
+    Raises:
+        InputError: a word that is neither, a value that is missing, a key given twice.
+    """
+    given: dict[str, str] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise InputError("parameters are given as --key value", word, "See --help.")
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            if not rest:
+                raise InputError(f"--{key} is followed by its value", "nothing", "Give one.")
+            value = rest.pop(0)
+        if key in given:
+            raise InputError("each parameter is given once", f"--{key} twice", "Take one away.")
+        given[key] = value
+    return given
+
+
+def help_text(entry: str | None = None) -> str:
+    """What `--help` prints: the entry points, or the parameters of one."""
+    if entry is None:
+        lines = [f"skillneurons {__version__}", "", "python -m skillneurons NAME --key value", ""]
+        lines += [f"  {name:<8} {about}" for name, (_, _, about) in STAGES.items()]
+        return "\n".join([*lines, "", "NAME --help lists the parameters of one."])
+    _, kind, about = STAGES[entry]
+    fields = getattr(import_module("skillneurons.config"), kind).model_fields
+    lines = [f"{entry}: {about}", ""]
+    for name, field in fields.items():
+        default = "required" if field.default is PydanticUndefined else _written(field.default)
+        lines.append(f"  --{name:<16} {field.description} ({default})")
+    return "\n".join(lines)
+
+
+def _dispatch(words: list[str], console: Console) -> int:
+    if not words or words[0] in ("--help", "-h", "help"):
+        print(help_text())
+        return 0
+    if words[0] == "--version":
+        print(__version__)
+        return 0
+    entry, rest = words[0], words[1:]
+    if entry not in STAGES:
+        raise InputError("the first word is an entry point", entry, f"There are: {listed(STAGES)}.")
+    if "--help" in rest or "-h" in rest:
+        print(help_text(entry))
+        return 0
+    run: Callable[[Mapping[str, str], Console], int]
+    run = import_module(f"skillneurons.{STAGES[entry][0]}").run
+    return run(arguments(rest), console)
+
+
+def _refuse(message: str) -> None:
+    _complain(message)
+    if "MLFLOW_RUN_ID" in os.environ:  # importing mlflow takes seconds
+        import_module("skillneurons.tracking").fail_adopted(message)
+
+
+def _complain(message: str) -> None:
+    # of several processes that meet the same mistake, one says it
+    if os.environ.get("RANK", "0") == "0":
+        print(f"skillneurons: {message}", file=sys.stderr)
+
+
+def _written(value: object) -> str:
+    if isinstance(value, tuple):
+        value = ",".join(str(part) for part in value)
+    return "optional" if value is None else f"default {value}"

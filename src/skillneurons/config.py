@@ -1,0 +1,156 @@
+"""Parameters of the entry points: parsed from the command line, checked before anything is loaded."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from skillneurons.errors import InputError, listed
+from skillneurons.initialisation import Init
+from skillneurons.tuning import TuneSettings
+
+C = TypeVar("C", bound="StageConfig")
+
+
+def _seed_list(value: object) -> object:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+Seeds = Annotated[tuple[int, ...], BeforeValidator(_seed_list)]
+
+
+class StageConfig(BaseModel):
+    """What every entry point takes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_dir: str | None = Field(None, description="folder where the files of `file:` tasks are")
+    rerun: bool = Field(False, description="work again although a finished run has this configuration")
+    dry_run: bool = Field(False, description="say what would run, its time, memory and disk; load nothing")
+    config: str | None = Field(None, description="start from the configuration of runs:/<id>")
+
+
+class TuneConfig(StageConfig, TuneSettings):
+    """What `tune` takes."""
+
+    model: str = Field(description="a name in experiments/models, a folder, a .gguf file, or a hub id")
+    task: str = Field(description="a name in experiments/tasks, or a path to such a YAML")
+    seeds: Seeds = Field((0,), description="one prompt is tuned for each, e.g. 0,1,2")
+    revision: str | None = Field(None, description="the hub revision of the model")
+    placement: Literal["auto", "prefix"] = Field(
+        "auto", description="auto: as the family has it; prefix: decoder-only, for tuning alone"
+    )
+    label_words: Literal["default", "published"] = Field("default", description="which words of the task")
+    prompt_length: int = Field(100, ge=1, description="P, positions of the prompt")
+    max_length: int = Field(128, ge=8, description="T, tokens of text kept")
+    init: Init = Field("vocabulary", description="where the prompt starts")
+    init_std: float = Field(0.02, gt=0, allow_inf_nan=False, description="for init=normal")
+    init_text: str | None = Field(None, description="for init=text: words to start from")
+    init_prompt: str | None = Field(None, description="for init=prompt: runs:/, models:/ or a folder")
+    order_seed: int | None = Field(
+        None, ge=0, description="one data order for all seeds, so that their spread is that of the init"
+    )
+    max_train_rows: int | None = Field(None, ge=1, description="subsample train by row hash")
+    max_dev_rows: int | None = Field(None, ge=1, description="subsample dev; else as max_eval_rows")
+    max_eval_rows: int | None = Field(None, ge=1, description="subsample dev and test by row hash")
+    eval_batch_size: int = Field(64, ge=1, description="rows per forward pass in evaluation")
+    processes: int = Field(0, ge=0, description="data-parallel processes; 0: the GPUs present, else 1")
+    threads: int = Field(0, ge=0, description="CPU threads a process; 0: as torch chooses")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TuneConfig":
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must all differ|{self.seeds}|Name each seed once")
+        if not self.seeds or min(self.seeds) < 0:
+            raise ValueError(f"seeds must be whole numbers from 0 up|{self.seeds}|E.g. seeds=0,1,2")
+        for kind, name in (("text", "init_text"), ("prompt", "init_prompt")):
+            if (self.init == kind) != (getattr(self, name) is not None):
+                raise ValueError(
+                    f"{name} is given exactly when init={kind}|init={self.init}, {name}={getattr(self, name)}"
+                    f"|Give both or neither"
+                )
+        if self.warmup_steps >= self.max_steps:
+            raise ValueError(
+                f"warmup_steps must be fewer than max_steps|{self.warmup_steps} of {self.max_steps}"
+                "|Shorten the warm-up"
+            )
+        return self
+
+    @property
+    def settings(self) -> TuneSettings:
+        """The part that the tuning core reads."""
+        return TuneSettings(**{name: getattr(self, name) for name in TuneSettings.model_fields})
+
+    def deciding(self) -> dict[str, Any]:
+        """The values that decide a prompt: what is left out says only where and how fast.
+
+        Model, task and data enter an address by their fingerprints instead of their names.
+        """
+        return self.model_dump(mode="json", exclude=set(StageConfig.model_fields) | OPERATIONAL)
+
+
+OPERATIONAL = {
+    "model",
+    "revision",
+    "task",
+    "seeds",
+    "init_prompt",
+    "max_train_rows",
+    "max_dev_rows",
+    "max_eval_rows",
+    "eval_batch_size",
+    "accumulation",
+    "processes",
+    "threads",
+    "device",
+}
+
+
+class MainConfig(TuneConfig):
+    """What `main` takes: everything `tune` does, with the embedded default filled in."""
+
+
+def parse(kind: type[C], given: Mapping[str, str], base: Mapping[str, Any] | None = None) -> C:
+    """A stage's configuration from `key=value` texts over a base (defaults of a model, an older run).
+
+    An empty text is no value: `mlflow run` passes one for a parameter left open.
+
+    Raises:
+        InputError: an unknown parameter, or a value that breaks a rule; one line, the first of them.
+    """
+    given = {key: value for key, value in given.items() if value != ""}
+    for key in given:
+        check_name(kind, key)
+    try:
+        return kind(**{**(base or {}), **given})
+    except ValidationError as error:
+        raise _explain(error, kind) from None
+
+
+def check_name(kind: type[StageConfig], key: str) -> None:
+    """Refuse a parameter the entry point does not have, with the nearest that it has."""
+    if key not in kind.model_fields:
+        near = difflib.get_close_matches(key, kind.model_fields, 1)
+        hint = f"Did you mean {near[0]}?" if near else "See --help."
+        raise InputError("every parameter is one the entry point has", f"{key}", hint)
+
+
+def _explain(error: ValidationError, kind: type[StageConfig]) -> InputError:
+    first = error.errors()[0]
+    if first["type"] == "value_error" and "|" in first["msg"]:
+        must, got, do = first["msg"].removeprefix("Value error, ").split("|")
+        return InputError(must, got, f"{do}.")
+    name = str(first["loc"][0]) if first["loc"] else "configuration"
+    if first["type"] == "missing":
+        missing = [str(e["loc"][0]) for e in error.errors() if e["type"] == "missing"]
+        return InputError(f"{' and '.join(missing)} must be given", "nothing", f"Add --{name} VALUE.")
+    rule = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    description = kind.model_fields[name].description if name in kind.model_fields else ""
+    return InputError(f"{name} must be {rule}", repr(first["input"]), f"It is: {description}.")
+
+
+def known(names: Sequence[str]) -> str:
+    """Names for a message."""
+    return listed(sorted(names))

@@ -1,0 +1,20 @@
+"""Errors that are the user's to mend."""
+
+
+class InputError(ValueError):
+    """Bad input: what must hold, what came, what to do, in one line.
+
+    The command line prints the message alone and exits with code 2. Raised before any model is
+    loaded and before anything is written.
+    """
+
+    def __init__(self, must: str, got: str, do: str) -> None:
+        self.must, self.got, self.do = must, got, do
+        super().__init__(" ".join(f"{must}; got {got}. {do}".split()))
+
+
+def listed(names: object, limit: int = 12) -> str:
+    """Names in one line for an error message, cut after `limit`."""
+    items = [str(name) for name in names]  # type: ignore[attr-defined]
+    more = f", … ({len(items)} in all)" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + more

@@ -1,0 +1,211 @@
+"""From a model reference to a backbone: names, folders, GGUF files and hub ids.
+
+Everything that can be wrong with a reference is found by `describe`, before any weights are read.
+"""
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers.models.auto import modeling_auto
+
+from skillneurons.backbone import Backbone, BackboneInfo
+from skillneurons.decoder_only import DecoderOnly
+from skillneurons.encoder_decoder import EncoderDecoder
+from skillneurons.errors import InputError, listed
+from skillneurons.layout import first_position, position_tables
+from skillneurons.masked_lm import MaskedLM
+from skillneurons.references import CONFIG_FILES, Source, resolve
+from skillneurons.tokens import Family
+
+# the first placement of a family is its own
+PLACEMENTS: Mapping[Family, tuple[str, ...]] = {
+    "masked_lm": ("mask-first",),
+    "encoder_decoder": ("encoder-prefix",),
+    "decoder_only": ("suffix", "prefix"),
+}
+BACKBONES: Mapping[Family, type[Backbone]] = {
+    "masked_lm": MaskedLM,
+    "encoder_decoder": EncoderDecoder,
+    "decoder_only": DecoderOnly,
+}
+AUTO_CLASSES: Mapping[Family, Any] = {
+    "masked_lm": transformers.AutoModelForMaskedLM,
+    "encoder_decoder": transformers.AutoModelForSeq2SeqLM,
+    "decoder_only": transformers.AutoModelForCausalLM,
+}
+ARCHITECTURES: Mapping[Family, Mapping[str, Any]] = {
+    "masked_lm": modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    "encoder_decoder": modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    "decoder_only": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+}
+
+
+def describe(
+    reference: str, *, revision: str | None = None, placement: str | None = None, models_dir: Path | None = None
+) -> BackboneInfo:
+    """Configuration and tokenizer of a backbone; no weights are loaded.
+
+    Args:
+        reference: the name of a file in `models_dir`, a folder in the Hugging Face layout, a `.gguf` file,
+            or a Hugging Face id; tried in this order.
+        revision: the hub revision, before that of the YAML file.
+        placement: where the prompt goes, before that of the YAML file; by default as the family has it.
+        models_dir: by default `experiments/models` here, else in the source checkout.
+
+    Raises:
+        InputError: the reference leads nowhere, or to a model that no family can use.
+    """
+    source = resolve(reference, revision, models_dir)
+    with _quiet():
+        config = _config(source)
+        family = _family(config, source.name)
+        _refuse_experts(config, source.name)
+        tokenizer = _tokenizer(source, family)
+        skeleton = _skeleton(config, family)
+    weights = _weight_files(source)
+    return BackboneInfo(
+        reference=reference,
+        name=source.name,
+        folder=source.folder,
+        gguf_file=source.gguf_file,
+        family=family,
+        revision=source.revision,
+        files=(*weights, *_config_files(source)),
+        weight_bytes=sum(file.stat().st_size for file in weights),
+        parameter_count_estimate=int(skeleton.num_parameters()),
+        config=config,
+        tokenizer=tokenizer,
+        embedding_width=int(skeleton.get_input_embeddings().embedding_dim),
+        num_positions=_num_positions(skeleton, config),
+        placement=_placement(family, placement or source.placement),
+        tune_defaults=source.tune,
+    )
+
+
+def load(info: BackboneInfo, device: str | torch.device, dtype: torch.dtype) -> Backbone:
+    """The backbone of `info` with its weights.
+
+    Raises:
+        InputError: the files lack some of the weights, e.g. the vocabulary head.
+    """
+    given: dict[str, Any] = {} if info.gguf_file is None else {"gguf_file": info.gguf_file}
+    with _quiet():
+        model, report = AUTO_CLASSES[info.family].from_pretrained(
+            info.folder, config=info.config, dtype=dtype, output_loading_info=True, local_files_only=True, **given
+        )
+    if report["missing_keys"]:
+        must = f"the files of {info.name} hold all weights of its {info.config.model_type} language model"
+        missing = f"none for {listed(sorted(report['missing_keys']), 3)}"
+        raise InputError(must, missing, "Use a checkpoint with its vocabulary head.")
+    return BACKBONES[info.family](info, model.to(device))
+
+
+def _pretrained(auto_class: Any, source: Source, what: str) -> Any:
+    given: dict[str, Any] = {} if source.gguf_file is None else {"gguf_file": source.gguf_file}
+    try:
+        return auto_class.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True, **given)
+    except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
+        got = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        must = f"the {what} in {source.folder} can be read (models that need their own code are not run)"
+        raise InputError(must, got, "Check the folder's files.") from error
+
+
+def _config(source: Source) -> Any:
+    return _pretrained(transformers.AutoConfig, source, "configuration")
+
+
+def _tokenizer(source: Source, family: Family) -> Any:
+    tokenizer = _pretrained(transformers.AutoTokenizer, source, "tokenizer")
+    if family == "masked_lm" and tokenizer.mask_token_id is None:
+        must = f"the tokenizer of the masked LM {source.name} has a mask token"
+        raise InputError(must, "none", "Use a tokenizer with mask_token.")
+    return tokenizer
+
+
+def _family(config: Any, name: str) -> Family:
+    """By what the checkpoint was saved as, else by what its type can be, the masked LM first."""
+    saved = set(config.architectures or ())
+    order: tuple[Family, ...] = ("encoder_decoder",) if config.is_encoder_decoder else ("masked_lm", "decoder_only")
+    for family in order:
+        if saved & set(ARCHITECTURES[family].values()):
+            return family
+    for family in order:
+        if config.model_type in ARCHITECTURES[family]:
+            return family
+    must = "a backbone is a masked LM, an encoder-decoder or a decoder-only language model"
+    raise InputError(must, f"{name}, of type {config.model_type}", "Choose a text model with a vocabulary head.")
+
+
+def _refuse_experts(config: Any, name: str) -> None:
+    experts = next(_expert_counts(config.to_dict()), None)
+    if experts is not None:
+        must = "a backbone has one FFN a layer (in a mixture of experts a neuron is not there for every token)"
+        raise InputError(must, f"{name} with {experts[0]}={experts[1]}", "Choose a dense model.")
+
+
+def _expert_counts(values: Mapping[str, object]) -> Iterator[tuple[str, int]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _expert_counts(value)
+        elif "expert" in str(key) and isinstance(value, int) and value > 1:
+            yield key, value
+
+
+def _skeleton(config: Any, family: Family) -> Any:
+    """The architecture without memory for its weights."""
+    with torch.device("meta"):
+        return AUTO_CLASSES[family].from_config(config)
+
+
+def _num_positions(skeleton: Any, config: Any) -> int | None:
+    """Positions for prompt and text: of the learned tables, else what the model was trained for."""
+    tables = position_tables(skeleton)
+    sizes = [t.num_embeddings - first_position(t) - int(getattr(t, "offset", 0)) for t in tables]
+    limit = min(sizes, default=getattr(config, "max_position_embeddings", None))
+    return None if limit is None else int(limit)
+
+
+def _placement(family: Family, asked: str | None) -> str:
+    possible = PLACEMENTS[family]
+    if asked is not None and asked not in possible:
+        must = f"the placement for this family ({family}) is {' or '.join(possible)}"
+        raise InputError(must, repr(asked), "Leave placement out, or name one of these.")
+    return asked or possible[0]
+
+
+def _weight_files(source: Source) -> tuple[Path, ...]:
+    if source.gguf_file is not None:
+        return (source.folder / source.gguf_file,)
+    for pattern in ("model*.safetensors", "pytorch_model*.bin"):
+        if files := sorted(source.folder.glob(pattern)):
+            return tuple(files)
+    must = "a model folder holds model.safetensors or pytorch_model.bin"
+    raise InputError(must, f"neither in {source.folder}", "Fetch the weights, or name another folder.")
+
+
+def _config_files(source: Source) -> tuple[Path, ...]:
+    if source.gguf_file is not None:
+        return ()
+    found = {file for pattern in (*CONFIG_FILES, "*.model") for file in source.folder.glob(pattern)}
+    return tuple(sorted(file for file in found if file.is_file()))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Transformers reports what we check ourselves, and draws progress bars."""
+    log = transformers.utils.logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        with redirect_stderr(io.StringIO()):  # the GGUF reader draws its bar regardless
+            yield
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()

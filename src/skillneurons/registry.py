@@ -1,0 +1,193 @@
+"""Soft prompts in the model registry, and the references that lead to them."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import mlflow.artifacts
+import mlflow.pyfunc
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.models.signature import ModelSignature
+from mlflow.types import ColSpec, Schema
+
+import skillneurons
+from skillneurons.backbone import BackboneInfo
+from skillneurons.errors import InputError
+from skillneurons.loading import describe
+from skillneurons.prompts import SoftPrompt
+from skillneurons.tasks import Task, restored
+from skillneurons.tracking import SAME_AS, Run, Tracking
+
+CHAMPION = "champion"
+CHILDREN = "skillneurons.children"
+DEV_ACCURACY = "dev_accuracy"
+REQUIREMENTS: tuple[str, ...] = (
+    *("mlflow", "torch", "transformers", "accelerate", "safetensors", "pandas", "numpy"),
+    *("pydantic", "PyYAML", "scipy", "gguf"),
+)
+
+
+def registered_name(task: str, model: str) -> str:
+    """`<task>.<model-slug>`, the name a prompt is registered under."""
+    return f"{task}.{model}"
+
+
+def register(tracking: Tracking, run: Run, prompt_folder: Path, name: str, tags: dict[str, str], note: str) -> str:
+    """Log a prompt folder as a servable model of a run and make it a version; returns the version.
+
+    The model is a pyfunc from code: the prompt folder as its artifact, this package's source beside it,
+    a signature, no pickle.
+    """
+    client = tracking.client
+    _ensure_name(tracking, name)
+    model = client.create_logged_model(
+        tracking.experiment_id, name="prompt", source_run_id=run.id, tags=tags, model_type="soft-prompt"
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "model"
+        _save_pyfunc(folder, prompt_folder, Path(scratch), Model(run_id=run.id, model_id=model.model_id))
+        client.log_model_artifacts(model.model_id, str(folder))
+    client.finalize_logged_model(model.model_id, "READY")
+    version = client.create_model_version(
+        name, f"models:/{model.model_id}", run.id, tags=tags, description=note, model_id=model.model_id
+    )
+    return str(version.version)
+
+
+def crown(tracking: Tracking, name: str) -> str | None:
+    """Point the alias `champion` at the version with the best dev accuracy among FINISHED runs.
+
+    On a tie the older version keeps the title. Returns the version, or None when no run has finished.
+    """
+    client = tracking.client
+    versions = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda v: int(v.version))
+    finished = [v for v in versions if DEV_ACCURACY in v.tags and _status(tracking, v.run_id) == "FINISHED"]
+    if not finished:
+        return None
+    best = max(finished, key=lambda v: float(v.tags[DEV_ACCURACY]))
+    client.set_registered_model_alias(name, CHAMPION, best.version)
+    return str(best.version)
+
+
+def fetch(tracking: Tracking, references: str) -> list[SoftPrompt]:
+    """Prompts by reference: `runs:/<id>`, `models:/<name>@<alias>` or `/<version>`, or a folder.
+
+    Several are parted by commas; a tune parent stands for the prompts of all its seeds.
+
+    Raises:
+        InputError: a reference leads nowhere, or to a run that is not finished.
+    """
+    found = [prompt for one in references.split(",") for prompt in _fetch(tracking, one.strip())]
+    if not found:
+        raise InputError("at least one prompt is named", repr(references), "Pass runs:/<id> of a tune run.")
+    return found
+
+
+def _fetch(tracking: Tracking, reference: str) -> list[SoftPrompt]:
+    if reference.startswith("runs:/"):
+        return [_download(f"runs:/{run_id}/prompt", reference) for run_id in _seed_runs(tracking, reference)]
+    if reference.startswith("models:/"):
+        return [_download(f"{reference}/artifacts/prompt", reference)]
+    return [SoftPrompt.load(Path(reference))]
+
+
+def _seed_runs(tracking: Tracking, reference: str) -> Sequence[str]:
+    run_id = reference.removeprefix("runs:/").strip("/")
+    run_id = tracking.tag(run_id, SAME_AS) or run_id
+    if (status := _status(tracking, run_id)) != "FINISHED":
+        raise InputError(
+            "a run whose prompts are used is FINISHED", f"{reference}, {status}", "Run that command again."
+        )
+    children = tracking.tag(run_id, CHILDREN)
+    return children.split(",") if children else [run_id]
+
+
+def _download(uri: str, reference: str) -> SoftPrompt:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            local = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
+        except (MlflowException, OSError) as error:
+            raise InputError(
+                "the reference leads to a prompt",
+                f"{reference} ({error})",
+                "See the prompt's page in the UI.",
+            ) from error
+        return SoftPrompt.load(Path(local))
+
+
+def _status(tracking: Tracking, run_id: str) -> str:
+    try:
+        return str(tracking.client.get_run(run_id).info.status)
+    except MlflowException:
+        return "DELETED"
+
+
+def _ensure_name(tracking: Tracking, name: str) -> None:
+    try:
+        tracking.client.create_registered_model(name, description=f"Soft prompts: task and backbone {name}.")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _save_pyfunc(folder: Path, prompt_folder: Path, scratch: Path, model: Model) -> None:
+    task = restored(SoftPrompt.load(prompt_folder).card["task"])
+    package = Path(skillneurons.__file__).parent
+    source = scratch / "source" / package.name
+    source.mkdir(parents=True)
+    # the sources alone: a package folder may hold weights, which are found by the prompt's card instead
+    for file in package.glob("*.py"):
+        shutil.copy(file, source)
+    mlflow.pyfunc.save_model(
+        folder,
+        python_model=str(package / "served_prompt.py"),
+        artifacts={"prompt": str(prompt_folder)},
+        code_paths=[str(source)],
+        signature=_signature(task),
+        input_example=pd.DataFrame([dict.fromkeys(task.fields, "an example text")]),
+        pip_requirements=_requirements(),
+        mlflow_model=model,
+    )
+
+
+def _signature(task: Task) -> ModelSignature:
+    columns = Schema([ColSpec("string", name) for name in task.fields])
+    scores = [ColSpec("float", f"score_{label}") for label in task.labels]
+    return ModelSignature(columns, Schema([ColSpec("string", "label"), *scores]))
+
+
+def _requirements() -> list[str]:
+    from importlib.metadata import version
+
+    # local labels such as +cpu name a build that another machine's index does not have
+    return [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
+
+
+def find_backbone(prompt: SoftPrompt) -> BackboneInfo:
+    """The backbone a prompt was tuned on, checked by the fingerprint of its weights.
+
+    Raises:
+        InputError: it is not where the card says, or its weights are others.
+    """
+    card = prompt.card["backbone"]
+    elsewhere = os.environ.get("SKILLNEURONS_BACKBONE")
+    places = [elsewhere] if elsewhere else [card["reference"], card["location"]]
+    failures: list[str] = []
+    for place in dict.fromkeys(places):
+        try:
+            info = describe(place, revision=card["revision"], placement=prompt.card["placement"])
+        except InputError as error:
+            failures.append(error.got)
+            continue
+        if info.fingerprint == card["fingerprint"]:
+            return info
+        failures.append(f"other weights at {place} ({info.fingerprint[:12]})")
+    raise InputError(
+        f"the backbone {card['name']} with the weights {card['fingerprint'][:12]} can be loaded",
+        "; ".join(failures),
+        "Set SKILLNEURONS_BACKBONE to its folder or hub id.",
+    )

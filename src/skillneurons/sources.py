@@ -1,0 +1,285 @@
+"""Where rows come from: a hub, files, or the project's own generators, behind one contract.
+
+A source gives the raw rows of one split as plain dicts. It knows no task and changes no value; mapping
+columns and labels is the business of `skillneurons.data`.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, ClassVar, Protocol
+
+from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from skillneurons.builtin import GENERATORS
+from skillneurons.errors import InputError, listed
+
+Row = Mapping[str, object]
+Role = Annotated[str, Field(pattern="^(train|dev|test)$")]
+STRICT = ConfigDict(extra="forbid")  # an unknown key in a YAML is a mistake, never ignored
+Texts = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    Field(min_length=1),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+]
+TextKeys = BeforeValidator(
+    lambda value: {label_key(key): name for key, name in value.items()} if isinstance(value, dict) else value
+)
+OFFLINE_HELP = (
+    "Pass data_dir=<folder> with the files that the task's 'file:' names, or set HF_DATASETS_OFFLINE=1 with "
+    "a filled Hugging Face cache, or take a built-in task such as film_notes."
+)
+
+
+def label_key(value: object) -> str:
+    """A raw label as text, the same for 1, 1.0 and "1", which is how parquet, pandas and csv give it."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+class Source(Protocol):
+    """The contract of every source; beside it stand the attributes of `Mapped`."""
+
+    kind: ClassVar[str]
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles this source has rows for."""
+
+    def read(self, role: str, folder: Path) -> list[Row]:
+        """The raw rows of one role, in the source's order; relative paths start at `folder`."""
+
+    def describe(self, role: str) -> str:
+        """One role's origin in words, without machine-specific paths."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Mapped:
+    """How a source's columns and raw labels map to a task's fields and label names.
+
+    Attributes:
+        columns: task field -> column; a field not named here is a column of the same name.
+        label: the column of the raw label.
+        label_names: raw label -> label name; without it the raw labels are the names.
+        drop: label names whose rows are left out.
+        extras: columns carried along as metadata, where the source has them.
+    """
+
+    columns: Mapping[str, str] = Field(default_factory=dict)
+    label: str = "label"
+    label_names: Annotated[Mapping[str, str], TextKeys] = Field(default_factory=dict)
+    drop: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class HubSource(Mapped):
+    """A dataset on the Hugging Face hub, or a local folder in the hub's format.
+
+    Attributes:
+        splits: role -> hub split.
+        files: hub split -> file pattern in the repository, for one that declares no splits.
+    """
+
+    kind: ClassVar[str] = "hub"
+    id: str
+    config: str | None = None
+    revision: str | None = None
+    files: Mapping[str, str] = Field(default_factory=dict)
+    splits: Annotated[Mapping[Role, str], Field(min_length=1)]
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles named under `splits`."""
+        return tuple(self.splits)
+
+    def describe(self, role: str) -> str:
+        """For example `hub:nyu-mll/glue/sst2@validation`."""
+        return "hub:" + "/".join(part for part in (self.id, self.config) if part) + f"@{self.splits[role]}"
+
+    def read(self, role: str, folder: Path) -> list[Row]:
+        """The rows of one hub split.
+
+        Raises:
+            InputError: The hub cannot be reached, or has no such dataset, configuration or split.
+        """
+        import datasets  # a second of imports that file and built-in tasks need not wait for
+
+        split = self.splits[role]
+        files = {split: self.files[split]} if split in self.files else None
+        try:
+            table = datasets.load_dataset(self.id, self.config, data_files=files, split=split, revision=self.revision)
+        except Exception as error:  # hub clients raise their own, httpx's and plain Python's errors alike
+            got = f"{type(error).__name__}: {error}"
+            raise InputError(f"{self.describe(role)} must be readable", got, _hub_help(error)) from error
+        return list(table.to_list())
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FileSource(Mapped):
+    """Files of one split: jsonl, csv, tsv (without quoting, as GLUE writes it) or parquet.
+
+    Attributes:
+        splits: role -> paths or globs; several files are read in sorted order, one after another.
+    """
+
+    kind: ClassVar[str] = "file"
+    splits: Annotated[Mapping[Role, Texts], Field(min_length=1)]
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles named under `splits`."""
+        return tuple(self.splits)
+
+    def describe(self, role: str) -> str:
+        """For example `file:sst2/dev.jsonl`."""
+        return "file:" + "+".join(self.splits[role])
+
+    def read(self, role: str, folder: Path) -> list[Row]:
+        """The rows of every file of one role.
+
+        Raises:
+            InputError: A folder or file is missing, of unknown kind, or cannot be decoded.
+        """
+        if not folder.is_dir():
+            raise InputError("data_dir must be a folder", str(folder), "Give the folder that holds the files.")
+        paths = [path for pattern in self.splits[role] for path in _expand(pattern, folder)]
+        return [row for path in paths for row in read_file(path)]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class BuiltinSource(Mapped):
+    """Rows the project generates itself.
+
+    Attributes:
+        name: a key of `skillneurons.builtin.GENERATORS`.
+        seed: what the generator draws from; the same seed gives the same bytes.
+    """
+
+    kind: ClassVar[str] = "builtin"
+    name: str
+    seed: str
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """All three: a generator makes every role."""
+        return ("train", "dev", "test")
+
+    def describe(self, role: str) -> str:
+        """For example `builtin:film_notes/v1@dev`."""
+        return f"builtin:{self.name}/{self.seed}@{role}"
+
+    def read(self, role: str, folder: Path) -> list[Row]:
+        """The generated rows of one role.
+
+        Raises:
+            InputError: No generator has this name.
+        """
+        if self.name not in GENERATORS:
+            must = "A built-in task must be one of " + listed(sorted(GENERATORS))
+            raise InputError(must, repr(self.name), "Correct 'builtin: {name: ...}'.")
+        return list(GENERATORS[self.name](self.seed)[role])
+
+
+def read_file(path: Path) -> list[Row]:
+    """Reads one jsonl, csv, tsv or parquet file, chosen by its ending.
+
+    Raises:
+        InputError: The ending is unknown, or the file cannot be decoded (with the line where there is one).
+    """
+    reader = READERS.get(path.suffix)
+    if reader is None:
+        must = f"A data file must end in one of {listed(READERS)}"
+        raise InputError(must, str(path), "Convert or rename it.")
+    try:
+        return list(reader(path))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} must be UTF-8 text", str(error), "Save it as UTF-8.") from error
+    except OSError as error:
+        raise InputError(f"{path} must be readable", str(error), "Check the file.") from error
+
+
+def _read_jsonl(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _json_object(line, path, number)
+
+
+def _json_object(line: str, path: Path, number: int) -> Row:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise _bad_line(path, number, "a JSON object", str(error)) from error
+    if not isinstance(row, dict):
+        raise _bad_line(path, number, "a JSON object", type(row).__name__)
+    return row
+
+
+def _read_csv(path: Path) -> Iterator[Row]:
+    yield from _read_delimited(path, delimiter=",", quoting=csv.QUOTE_MINIMAL)
+
+
+def _read_tsv(path: Path) -> Iterator[Row]:
+    yield from _read_delimited(path, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def _read_delimited(path: Path, delimiter: str, quoting: int) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
+        try:
+            header = next(reader, [])
+            for cells in reader:
+                if len(cells) == len(header):
+                    yield dict(zip(header, cells, strict=True))
+                elif cells:
+                    wanted = f"{len(header)} cells, as the header has"
+                    raise _bad_line(path, reader.line_num, wanted, f"{len(cells)} cells")
+        except csv.Error as error:
+            raise _bad_line(path, reader.line_num, "well-formed cells", str(error)) from error
+
+
+def _read_parquet(path: Path) -> Iterator[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        yield from pq.read_table(path).to_pylist()
+    except pa.ArrowException as error:
+        raise InputError(f"{path} must be a parquet file", str(error), "Write it again.") from error
+
+
+READERS: Mapping[str, Callable[[Path], Iterator[Row]]] = {
+    ".jsonl": _read_jsonl,
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".parquet": _read_parquet,
+}
+
+
+def _bad_line(path: Path, number: int, wanted: str, got: str) -> InputError:
+    return InputError(f"{path} line {number} must hold {wanted}", got, "Mend or remove that line.")
+
+
+def _expand(pattern: str, folder: Path) -> list[Path]:
+    """Existing files of one path or glob, sorted; an absolute one is taken as it is."""
+    base = Path(pattern)
+    anchor, relative = (Path(base.anchor), base.relative_to(base.anchor)) if base.is_absolute() else (folder, base)
+    exact = anchor / relative
+    matches = anchor.glob(str(relative)) if relative.parts else ()
+    found = [exact] if exact.is_file() else sorted(path for path in matches if path.is_file())
+    if not found:
+        raise InputError(
+            f"{pattern} must be a file in {anchor}", "no such file", "Check data_dir and the task's 'file:'."
+        )
+    return found
+
+
+def _hub_help(error: Exception) -> str:
+    """Advice by kind: a definition the hub refuses, or a hub that is out of reach."""
+    if isinstance(error, ValueError):
+        return "Correct the task's 'hub:' (id, config, splits, revision)."
+    if "scripts are no longer supported" in str(error):
+        return "Give 'hub:' a 'revision: refs/convert/parquet' and 'files:', or pass data_dir=<folder>."
+    return OFFLINE_HELP

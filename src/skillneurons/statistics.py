@@ -1,0 +1,308 @@
+"""Numbers that travel with every accuracy: intervals, paired tests, corrections, calibration.
+
+Shapes: `n` rows, `C` classes, `k` content-free inputs. Rates and p-values are fractions in [0, 1].
+scipy.special is imported where it is used, so that importing this module stays cheap.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+# Halvings of an interval of at most 2: the edge is then exact to the last bit.
+_HALVINGS = 60
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval, ends included."""
+
+    low: float
+    high: float
+
+
+class Mean(NamedTuple):
+    """A mean over seeds with its interval; both ends are NaN for a single value."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """An accuracy with what is needed to judge it, as fractions.
+
+    Attributes:
+        value: share of correct predictions.
+        low: lower end of its Wilson interval.
+        high: upper end of its Wilson interval.
+        n: rows.
+        majority: share of the most frequent label among these rows.
+        balanced: balanced accuracy, the mean recall over the classes present in the labels.
+        macro_f1: mean F1 over the classes present in the labels or the predictions.
+        collapsed: whether all predictions are one class.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    majority: float
+    balanced: float
+    macro_f1: float
+    collapsed: bool
+
+    @property
+    def above_majority(self) -> bool:
+        """Whether the whole interval lies above the majority rate."""
+        return self.low > self.majority
+
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """The metrics `<prefix>/accuracy`, `…_low`, `…_high`, `<prefix>/majority` and the others."""
+        named = {
+            "accuracy": self.value,
+            "accuracy_low": self.low,
+            "accuracy_high": self.high,
+            "majority": self.majority,
+            "balanced_accuracy": self.balanced,
+            "macro_f1": self.macro_f1,
+            "n": float(self.n),
+        }
+        return {f"{prefix}/{name}": value for name, value in named.items()}
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Two classifiers a and b on the same rows.
+
+    Attributes:
+        only_a: rows that only a has right.
+        only_b: rows that only b has right.
+        n: all rows.
+        p_value: exact two-sided p of equal accuracies.
+        difference: accuracy of a minus accuracy of b.
+        low: lower end of the difference's interval.
+        high: upper end of the difference's interval.
+    """
+
+    only_a: int
+    only_b: int
+    n: int
+    p_value: float
+    difference: float
+    low: float
+    high: float
+
+
+def accuracy(labels: ArrayLike, predictions: ArrayLike, classes: int, confidence: float = 0.95) -> Accuracy:
+    """Accuracy with its Wilson interval, the majority rate and two class-balanced measures.
+
+    Args:
+        labels: true classes [n], integers in 0..classes-1.
+        predictions: predicted classes [n], likewise.
+        classes: C, the classes of the task.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: no row, unequal lengths, or a class that the task does not have.
+    """
+    table = _confusion(labels, predictions, classes)
+    n, hits = int(table.sum()), np.diagonal(table)
+    true, predicted = table.sum(1), table.sum(0)
+    interval = wilson(int(hits.sum()), n, confidence)
+    present, seen = true > 0, true + predicted > 0
+    return Accuracy(
+        value=float(hits.sum() / n),
+        low=interval.low,
+        high=interval.high,
+        n=n,
+        majority=float(true.max() / n),
+        balanced=float((hits[present] / true[present]).mean()),
+        macro_f1=float((2 * hits[seen] / (true + predicted)[seen]).mean()),
+        collapsed=int(np.count_nonzero(predicted)) == 1,
+    )
+
+
+def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
+    """Wilson's score interval of a proportion, without continuity correction (Wilson 1927).
+
+    Raises:
+        ValueError: unless 0 <= successes <= n and n >= 1.
+    """
+    if not 0 <= successes <= n or n < 1:
+        raise ValueError(
+            f"an interval needs 0 <= successes <= n and n >= 1; got {successes} of {n}. "
+            "Pass counts of a non-empty set."
+        )
+    z, rate = _z(confidence), successes / n
+    centre = rate + z * z / (2 * n)
+    half = z * sqrt(rate * (1 - rate) / n + (z / (2 * n)) ** 2)
+    scale = 1 + z * z / n
+    # At 0 and n successes the end is exactly 0 or 1; rounding must not move it past the rate.
+    low = 0.0 if successes == 0 else (centre - half) / scale
+    high = 1.0 if successes == n else (centre + half) / scale
+    return Interval(low, high)
+
+
+def mcnemar_exact(a_correct: ArrayLike, b_correct: ArrayLike, confidence: float = 0.95) -> McNemar:
+    """McNemar's exact test of two classifiers on the same rows, and the difference's interval.
+
+    The p-value is the two-sided binomial (1/2) tail of the discordant pairs, 1 when there are none.
+    The interval is Tango's score interval (Statistics in Medicine 17, 1998, 891-908). It inverts the
+    asymptotic McNemar test, so near the 5% line it may exclude 0 where the exact p is just above 0.05;
+    it keeps a sensible width when no pair is discordant.
+
+    Args:
+        a_correct: whether a is right [n], booleans.
+        b_correct: whether b is right on the same rows [n].
+        confidence: of the interval.
+
+    Raises:
+        ValueError: no row, or unequal lengths.
+    """
+    from scipy.special import bdtr
+
+    a, b = np.asarray(a_correct, dtype=bool), np.asarray(b_correct, dtype=bool)
+    _require_paired(a, b)
+    only_a, only_b, n = int((a & ~b).sum()), int((b & ~a).sum()), len(a)
+    tail = float(bdtr(min(only_a, only_b), only_a + only_b, 0.5))
+    interval = _tango(only_a / n, only_b / n, n, _z(confidence))
+    return McNemar(only_a, only_b, n, min(1.0, 2 * tail), (only_a - only_b) / n, interval.low, interval.high)
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Holm's step-down adjusted p-values (Holm 1979), in the order given.
+
+    Args:
+        p_values: [m], each in [0, 1].
+
+    Returns:
+        [m], monotone in the p-values and at most 1.
+
+    Raises:
+        ValueError: a value that is no p-value, NaN included.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"p-values must be one row of numbers in [0, 1]; got {p}. Drop missing tests first.")
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return adjusted
+
+
+def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Mean:
+    """Mean over seeds with Student's t interval (S - 1 degrees of freedom).
+
+    One value says nothing about the spread: its interval is (NaN, NaN).
+
+    Args:
+        values: [S], one number a seed.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: no value.
+    """
+    from scipy.special import stdtrit
+
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or len(x) == 0:
+        raise ValueError(f"a mean needs a row of values; got shape {x.shape}. Pass one number a seed.")
+    mean = float(x.mean())
+    if len(x) == 1:
+        return Mean(mean, float("nan"), float("nan"))
+    quantile = float(stdtrit(len(x) - 1, _upper(confidence)))
+    half = quantile * float(x.std(ddof=1)) / sqrt(len(x))
+    return Mean(mean, mean - half, mean + half)
+
+
+def calibrate(scores: ArrayLike, content_free: ArrayLike) -> NDArray[np.float64]:
+    """Label scores with the model's bias at content-free inputs divided out.
+
+    Contextual calibration (Zhao et al. 2021, arXiv 2102.09690): log p(y|x) - log mean_k p(y|cf_k),
+    with p the softmax over the label words. The argmax is the calibrated prediction.
+
+    Args:
+        scores: label-word logits [n, C].
+        content_free: label-word logits [k, C] at content-free inputs such as "N/A", k >= 1.
+
+    Returns:
+        Calibrated scores [n, C], in nats; not normalised.
+
+    Raises:
+        ValueError: other shapes.
+    """
+    from scipy.special import log_softmax, logsumexp
+
+    x, free = np.asarray(scores, dtype=np.float64), np.asarray(content_free, dtype=np.float64)
+    if x.ndim != 2 or free.ndim != 2 or x.shape[1] != free.shape[1] or len(free) == 0:
+        raise ValueError(
+            f"calibration needs logits [n, C] and [k, C] with k >= 1; got {x.shape} and {free.shape}. "
+            "Score the same label words on both."
+        )
+    prior = logsumexp(log_softmax(free, axis=1), axis=0) - np.log(len(free))
+    return np.asarray(log_softmax(x, axis=1) - prior, dtype=np.float64)
+
+
+def _upper(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1; got {confidence}. Use 0.95 for 95%.")
+    return (1 + confidence) / 2
+
+
+def _z(confidence: float) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri(_upper(confidence)))
+
+
+def _require_paired(a: NDArray[Any], b: NDArray[Any]) -> None:
+    if a.ndim != 1 or a.shape != b.shape or len(a) == 0:
+        raise ValueError(
+            f"both must be one row of the same n >= 1 values; got shapes {a.shape} and {b.shape}. "
+            "Score the same rows in the same order."
+        )
+
+
+def _confusion(labels: ArrayLike, predictions: ArrayLike, classes: int) -> NDArray[np.int64]:
+    """Counts [C, C]: rows are labels, columns are predictions."""
+    y, guess = np.asarray(labels), np.asarray(predictions)
+    _require_paired(y, guess)
+    both = np.concatenate([y, guess])
+    if both.dtype.kind not in "iu" or both.min() < 0 or both.max() >= classes:
+        raise ValueError(
+            f"labels and predictions must be integers in 0..{classes - 1}; got {np.unique(both)[:12]}. "
+            "Map them to the task's classes."
+        )
+    cells = y.astype(np.int64) * classes + guess.astype(np.int64)
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
+
+
+def _tango(only_a: float, only_b: float, n: int, z: float) -> Interval:
+    """All differences that the score test keeps, from the shares of the discordant pairs."""
+    difference = only_a - only_b
+
+    def kept(delta: float) -> bool:
+        # q: the likeliest share of "only b" if the difference were delta, the larger root of
+        # 2q^2 + linear q - only_b delta (1 - delta) = 0
+        linear = (2 - difference) * delta - only_a - only_b
+        root = max(0.0, linear * linear + 8 * only_b * delta * (1 - delta))
+        q = (sqrt(root) - linear) / 4
+        return (difference - delta) ** 2 <= z * z * (2 * q + delta * (1 - delta)) / n
+
+    return Interval(_edge(difference, -1.0, kept), _edge(difference, 1.0, kept))
+
+
+def _edge(inside: float, outside: float, kept: Callable[[float], bool]) -> float:
+    """The last kept value on the way from inside to outside."""
+    for _ in range(_HALVINGS):
+        middle = (inside + outside) / 2
+        if kept(middle):
+            inside = middle
+        else:
+            outside = middle
+    return inside

@@ -1,0 +1,292 @@
+"""Runs in MLflow: started, filled and ended through one client with explicit run ids.
+
+The fluent API is not used: it keeps the active run in global state, and several processes share one
+store here. Only this floor imports mlflow.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock
+from matplotlib.figure import Figure
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+from mlflow import MlflowClient, set_tracking_uri
+from mlflow.artifacts import load_text
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from skillneurons.data import Split
+from skillneurons.errors import InputError
+from skillneurons.figures import write
+
+ADDRESS = "skillneurons.address"
+ERROR = "skillneurons.error"
+SAME_AS = "skillneurons.same_as"
+SUPERSEDED = "skillneurons.superseded_by"
+HOST = "skillneurons.host"
+PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+DEFAULT_URI = "sqlite:///mlflow.db"
+DEFAULT_EXPERIMENT = "skillneurons"
+
+
+class Tracking:
+    """One connection to a tracking store and the experiment new runs go to."""
+
+    def __init__(self, client: MlflowClient, experiment_id: str) -> None:
+        self.client, self.experiment_id = client, experiment_id
+
+    @classmethod
+    def connect(cls) -> "Tracking":
+        """Connect as MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_ID or _NAME say; by default a local SQLite.
+
+        Raises:
+            InputError: the store cannot be reached.
+        """
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+        set_tracking_uri(uri)
+        try:
+            with _first_touch(uri):
+                client = MlflowClient(uri)
+                return cls(client, _experiment(client))
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                "MLFLOW_TRACKING_URI names a tracking store that answers",
+                f"{uri} ({_first_line(error)})",
+                "Start the server, mend the address, or unset it to use mlflow.db here.",
+            ) from error
+
+    @contextlib.contextmanager
+    def run(
+        self, name: str, tags: Mapping[str, str], parent: "Run | None" = None, adopt: bool = False
+    ) -> Iterator["Run"]:
+        """A run that ends FINISHED, FAILED with the reason in a tag, or KILLED by an interrupt.
+
+        With `adopt` the run that `mlflow run` has made for this process is used, if there is one.
+        """
+        run_id = os.environ.get("MLFLOW_RUN_ID") if adopt else None
+        tags = {"mlflow.runName": name, HOST: socket.gethostname(), **tags}
+        if parent is not None:
+            tags[PARENT] = parent.id
+        if run_id is None:
+            tags["mlflow.source.name"] = f"python -m skillneurons {tags.get('skillneurons.stage', '')}".strip()
+            run_id = self.client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id
+        run = Run(self.client, run_id)
+        run.tags(tags)
+        try:
+            yield run
+        except KeyboardInterrupt:
+            run.end("KILLED", "interrupted; the same command resumes")
+            raise
+        except BaseException as error:
+            run.end("FAILED", _first_line(error))
+            raise
+        run.end("FINISHED")
+
+    def finished(self, address: str) -> str | None:
+        """The id of the newest FINISHED run with this address that did the work itself."""
+        runs = self._with_address(address, "FINISHED")
+        return next((run.info.run_id for run in runs if SAME_AS not in run.data.tags), None)
+
+    def supersede(self, address: str, by: "Run") -> list[str]:
+        """End runs of this address that a crash on this machine left RUNNING; returns their ids.
+
+        To be called by the holder of the address' lock: nobody else here is working on it.
+        """
+        left = [
+            run.info.run_id
+            for run in self._with_address(address, "RUNNING")
+            if run.info.run_id != by.id and run.data.tags.get(HOST) == socket.gethostname()
+        ]
+        for run_id in left:
+            Run(self.client, run_id).tags({SUPERSEDED: by.id})
+            Run(self.client, run_id).end("KILLED", f"died without a word; resumed as {by.id}")
+        return left
+
+    def tag(self, run_id: str, key: str) -> str | None:
+        """A tag of a run, or None.
+
+        Raises:
+            InputError: there is no such run.
+        """
+        try:
+            tags: Mapping[str, str] = self.client.get_run(run_id).data.tags
+        except MlflowException as error:
+            raise InputError(
+                "runs:/<id> names a run of this tracking store",
+                f"runs:/{run_id} ({_first_line(error)})",
+                "Copy the id from the MLflow UI, and check MLFLOW_TRACKING_URI.",
+            ) from error
+        return tags.get(key)
+
+    def text(self, run_id: str, path: str) -> str:
+        """A text artifact of a run.
+
+        Raises:
+            InputError: the run does not hold it.
+        """
+        try:
+            return str(load_text(f"runs:/{run_id}/{path}"))
+        except Exception as error:
+            raise InputError(
+                f"the run holds {path}", f"runs:/{run_id} without it", "Name a finished run of that stage."
+            ) from error
+
+    def _with_address(self, address: str, status: str) -> list[Any]:
+        everywhere = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        where = f"tags.`{ADDRESS}` = '{address}' and attributes.status = '{status}'"
+        return list(self.client.search_runs(everywhere, where, order_by=["attributes.start_time DESC"]))
+
+
+class Run:
+    """One run, written to by its id. A silent one (no client) is what other processes hold."""
+
+    def __init__(self, client: MlflowClient | None = None, run_id: str = "") -> None:
+        self._client, self.id = client, run_id
+
+    def tags(self, tags: Mapping[str, object]) -> None:
+        """Set tags in one request."""
+        if self._client is not None:
+            self._client.log_batch(self.id, tags=[RunTag(k, str(v)[:8000]) for k, v in tags.items()])
+
+    def params(self, params: Mapping[str, object]) -> None:
+        """Log parameters that the run does not have yet: `mlflow run` has logged what the user gave."""
+        if self._client is None:
+            return
+        there = self._client.get_run(self.id).data.params
+        new = [Param(key, str(value)) for key, value in params.items() if key not in there]
+        for start in range(0, len(new), 100):
+            self._client.log_batch(self.id, params=new[start : start + 100])
+
+    def metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log metrics of one step in one request; those that are not finite are left out."""
+        self.curve((name, value, step) for name, value in metrics.items())
+
+    def curve(self, points: Iterable[tuple[str, float, int]]) -> None:
+        """Log many (metric, value, step) points, a thousand to a request."""
+        if self._client is None:
+            return
+        now = int(time.time() * 1000)
+        finite = [Metric(name, float(v), now, step) for name, v, step in points if abs(v) < float("inf")]
+        for start in range(0, len(finite), 1000):
+            self._client.log_batch(self.id, metrics=finite[start : start + 1000])
+
+    def note(self, markdown: str) -> None:
+        """The description shown on the run's page."""
+        self.tags({NOTE: markdown})
+
+    def folder(self, folder: Path, path: str) -> None:
+        """Upload a folder as the artifact folder `path`."""
+        if self._client is not None:
+            self._client.log_artifacts(self.id, str(folder), path)
+
+    def yaml(self, value: Mapping[str, Any], path: str) -> None:
+        """A mapping as a YAML artifact."""
+        if self._client is not None:
+            self._client.log_dict(self.id, dict(value), path)
+
+    def table(self, frame: pd.DataFrame, path: str) -> None:
+        """A table that the UI shows and compares (JSON)."""
+        if self._client is not None:
+            self._client.log_table(self.id, frame, path)
+
+    def parquet(self, frame: pd.DataFrame, path: str) -> None:
+        """A table as a Parquet artifact."""
+        if self._client is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / Path(path).name
+                frame.to_parquet(file, index=False)
+                self._client.log_artifact(self.id, str(file), str(Path(path).parent))
+
+    def figure(self, figure: Figure, path: str) -> None:
+        """A figure as a PNG artifact."""
+        if self._client is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / Path(path).name
+                write(figure, file)
+                self._client.log_artifact(self.id, str(file), str(Path(path).parent))
+
+    def inputs(self, splits: Iterable[Split]) -> None:
+        """Link the data sets a run has read: name, fingerprint, source, size and balance."""
+        if self._client is not None:
+            self._client.log_inputs(self.id, [_dataset(split) for split in splits])
+
+    def end(self, status: str, reason: str | None = None) -> None:
+        """End the run; a reason goes into a tag."""
+        if self._client is None:
+            return
+        if reason:
+            self.tags({ERROR: reason})
+        self._client.set_terminated(self.id, status)
+
+    def artifact_path(self, path: str) -> str:
+        """Where an artifact can be opened: a local path where the store is local, else its address."""
+        uri = self._client.get_run(self.id).info.artifact_uri if self._client else ""
+        return f"{uri.removeprefix('file://')}/{path}"
+
+
+def fail_adopted(reason: str) -> None:
+    """Mark the run that `mlflow run` made for this process FAILED, the reason in a tag; else nothing."""
+    if run_id := os.environ.get("MLFLOW_RUN_ID"):
+        Run(Tracking.connect().client, run_id).end("FAILED", reason)
+
+
+def _dataset(split: Split) -> DatasetInput:
+    profile = {"rows": len(split), "majority_rate": round(split.majority_rate, 4), "counts": _counts(split)}
+    dataset = Dataset(
+        name=f"{split.task}/{split.role}",
+        digest=split.fingerprint[:32],
+        source_type=split.source.partition(":")[0],
+        source=json.dumps({"source": split.source}),
+        profile=json.dumps(profile),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", split.role)])
+
+
+def _counts(split: Split) -> list[int]:
+    return [int(count) for count in split.counts]
+
+
+@contextlib.contextmanager
+def _first_touch(uri: str) -> Iterator[None]:
+    # MLflow's SQLite migration is not safe for several processes at once: one does it, the others wait.
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    database = Path(uri.removeprefix("sqlite:///"))
+    if not database.parent.is_dir():
+        raise InputError("the folder of a SQLite tracking store exists", str(database.parent), "Make it first.")
+    with FileLock(f"{database}.lock"):
+        yield
+
+
+def _experiment(client: MlflowClient) -> str:
+    if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return experiment_id
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+    for _ in range(2):
+        if found := client.get_experiment_by_name(name):
+            return str(found.experiment_id)
+        # another process may make it between the question and the answer
+        with contextlib.suppress(MlflowException):
+            return str(client.create_experiment(name))
+    raise InputError("the experiment can be made", name, "Restore it if it was deleted, or choose another.")
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:500]

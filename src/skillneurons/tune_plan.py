@@ -1,0 +1,113 @@
+"""Everything about a tune command that can be known, and refused, before a model is loaded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from skillneurons import fingerprints
+from skillneurons.backbone import BackboneInfo, LabelWords
+from skillneurons.config import TuneConfig, check_name, parse
+from skillneurons.data import Split, load_splits
+from skillneurons.encoding import Encoded
+from skillneurons.errors import InputError
+from skillneurons.loading import describe
+from skillneurons.prompts import SoftPrompt
+from skillneurons.tasks import Task, load_task, unsourced
+
+METHOD_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TunePlan:
+    """A checked tune command: configuration, backbone (not loaded), task, data and label words."""
+
+    config: TuneConfig
+    info: BackboneInfo
+    task: Task
+    splits: Mapping[str, Split]
+    words: LabelWords
+    start: SoftPrompt | None = None
+
+    def address(self, *seeds: int) -> str:
+        """SHA-256 of what decides the prompts of these seeds: two equal addresses give equal prompts."""
+        return fingerprints.of_value(
+            {
+                "stage": "tune",
+                "method": METHOD_VERSION,
+                "seeds": seeds,
+                "config": self.config.deciding(),
+                "task": unsourced(self.task),
+                "words": self.words.ids,
+                "data": {role: split.fingerprint for role, split in self.splits.items()},
+                "backbone": self.info.fingerprint,
+                "placement": self.info.placement,
+                "start": self.start.fingerprint if self.start else None,
+            }
+        )
+
+    def encode(self, role: str, rows: int | None = None) -> Encoded:
+        """The token ids of a split (or of its first rows), tokenised once for all seeds."""
+        split = (
+            self.splits[role] if rows is None else self.splits[role].take(range(min(rows, len(self.splits[role]))))
+        )
+        texts = [
+            self.task.render(self.info.family, dict(zip(self.task.fields, row, strict=True))) for row in split.rows
+        ]
+        return Encoded(self.info.encode(texts, self.config.max_length), torch.from_numpy(split.labels.copy()))
+
+    @property
+    def title(self) -> str:
+        """`sst2 · roberta-base`."""
+        return f"{self.task.name} · {self.info.name}"
+
+
+def plan(
+    given: Mapping[str, str], base: Mapping[str, Any] | None = None, start: SoftPrompt | None = None
+) -> TunePlan:
+    """Check a tune command whole.
+
+    Args:
+        given: parameters as texts.
+        base: the configuration of an older run, over which `given` is laid; without it the defaults of
+            the model's file.
+        start: the prompt of `init_prompt`, fetched.
+
+    Raises:
+        InputError: the first thing that is wrong.
+    """
+    for key in given:
+        check_name(TuneConfig, key)
+    config = parse(TuneConfig, given, base)
+    task = load_task(config.task)
+    info = describe(
+        config.model,
+        revision=config.revision,
+        placement=None if config.placement == "auto" else config.placement,
+    )
+    if base is None:
+        config = parse(TuneConfig, given, info.tune_defaults)
+    info.check_length(config.prompt_length, config.max_length)
+    words = info.label_words(task.words(info.family, published=config.label_words == "published"))
+    _check_start(start, info, config)
+    splits = load_splits(
+        task,
+        data_dir=config.data_dir,
+        max_train_rows=config.max_train_rows,
+        max_dev_rows=config.max_dev_rows,
+        max_eval_rows=config.max_eval_rows,
+    )
+    return TunePlan(config, info, task, splits, words, start)
+
+
+def _check_start(start: SoftPrompt | None, info: BackboneInfo, config: TuneConfig) -> None:
+    if start is None:
+        return
+    want, got = (config.prompt_length, info.embedding_width), tuple(start.embeddings.shape)
+    if want != got:
+        raise InputError(
+            f"the prompt of init_prompt is {list(want)}",
+            f"{list(got)}",
+            "Choose the prompt_length and the model it was tuned with.",
+        )

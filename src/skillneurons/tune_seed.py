@@ -1,0 +1,291 @@
+"""One seed of a tune command: tune or take up again, compare, save the prompt, register it."""
+
+import json
+import resource
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+
+from skillneurons import initialisation
+from skillneurons.backbone import Backbone
+from skillneurons.checkpoints import FileCheckpoint
+from skillneurons.data import Split
+from skillneurons.encoding import Encoded, mix
+from skillneurons.evaluation import content_free, score
+from skillneurons.figures import learning_curves
+from skillneurons.prompts import SoftPrompt
+from skillneurons.registry import DEV_ACCURACY, register, registered_name
+from skillneurons.statistics import Accuracy, accuracy, calibrate, mcnemar_exact
+from skillneurons.tasks import unsourced
+from skillneurons.tracking import Run, Tracking
+from skillneurons.tune_plan import TunePlan
+from skillneurons.tune_report import SeedResult, slug
+from skillneurons.tuning import Progress, Tuned, tune
+
+RESULT_FILE = "result.json"
+CONTENT_FREE = ("", "N/A", "[MASK]")  # Zhao et al. 2021 average over these
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the seeds of one command share: the loaded backbone, the tokenised data, the processes."""
+
+    plan: TunePlan
+    backbone: Backbone
+    encoded: Mapping[str, Encoded]
+    accelerator: Accelerator
+
+    def scores(self, prompt: torch.Tensor, role: str) -> torch.Tensor:
+        """Label scores `[n, C]` of a prompt on a split."""
+        return score(
+            self.backbone,
+            prompt,
+            self.encoded[role],
+            self.plan.words,
+            self.accelerator,
+            self.plan.config.eval_batch_size,
+        )
+
+    def unprompted(self) -> dict[str, torch.Tensor]:
+        """Scores on test without a prompt: raw, and calibrated by inputs without content."""
+        # a masked LM needs the position of the mask, which row 0 of a prompt stands for
+        length = 1 if self.plan.info.family == "masked_lm" else 0
+        nothing = torch.zeros(length, self.plan.info.embedding_width)
+        raw = self.scores(nothing, "test")
+        empty = [
+            self.plan.task.render(self.plan.info.family, dict.fromkeys(self.plan.task.fields, text))
+            for text in CONTENT_FREE
+        ]
+        bias = content_free(self.backbone, nothing, empty, self.plan.words, self.plan.config.max_length)
+        calibrated = torch.from_numpy(calibrate(raw.numpy(), bias.numpy())).float()
+        return {"no prompt": raw, "no prompt, calibrated": calibrated}
+
+    def random_prompt(self, seed: int) -> torch.Tensor:
+        """A prompt `[P, E]` nobody tuned: normal, with the vocabulary's mean and deviation a coordinate."""
+        vocabulary = self.backbone.vocabulary_embeddings().float().cpu()
+        std, mean = torch.std_mean(vocabulary, dim=0)
+        shape = (self.plan.config.prompt_length, self.plan.info.embedding_width)
+        return mean + std * initialisation.normal(*shape, 1.0, mix(seed, 1))
+
+    def start(self, seed: int) -> torch.Tensor:
+        """Where the prompt of a seed starts, `[P, E]`."""
+        config, width = self.plan.config, self.plan.info.embedding_width
+        if config.init == "normal":
+            return initialisation.normal(config.prompt_length, width, config.init_std, mix(seed))
+        if config.init == "prompt":
+            assert self.plan.start is not None
+            return initialisation.from_prompt(self.plan.start.embeddings, config.prompt_length, width)
+        vocabulary = self.backbone.vocabulary_embeddings()
+        if config.init == "vocabulary":
+            return initialisation.from_vocabulary(vocabulary, config.prompt_length, mix(seed))
+        tokens = self.plan.info.tokenizer(config.init_text, add_special_tokens=False)["input_ids"]
+        return initialisation.from_tokens(vocabulary, tokens, config.prompt_length, seed)
+
+
+def tune_seed(
+    bench: Bench,
+    seed: int,
+    unprompted: Mapping[str, torch.Tensor],
+    tracking: Tracking,
+    run: Run,
+    watch: Callable[[Progress], None],
+) -> SeedResult:
+    """Tune one seed into its run: curves, comparisons, predictions, prompt folder, registered version.
+
+    `result.json` is written last: a run without it is not a whole one.
+    """
+    plan = bench.plan
+    checkpoint = FileCheckpoint(plan.address(seed))
+    curves = _Curves(run)
+
+    def report(progress: Progress) -> None:
+        curves.follow(progress)
+        watch(progress)
+
+    tuned = tune(
+        bench.backbone,
+        plan.words,
+        bench.encoded["train"],
+        bench.encoded["dev"],
+        bench.start(seed),
+        plan.config.settings,
+        seed,
+        bench.accelerator,
+        checkpoint,
+        order_seed=plan.config.order_seed,
+        eval_batch_size=plan.config.eval_batch_size,
+        watch=report,
+    )
+    scores = {role: bench.scores(tuned.prompt, role) for role in ("dev", "test")}
+    others = {**unprompted, "random prompt": bench.scores(bench.random_prompt(seed), "test")}
+    result = _result(plan, seed, run, tuned, scores, others)
+    if bench.accelerator.is_main_process:
+        result = _record(plan, tracking, run, tuned, scores, others, result)
+        checkpoint.drop()
+    return result
+
+
+def predictions(split: Split, labels: tuple[str, ...], scores: torch.Tensor) -> pd.DataFrame:
+    """Row hash, label, prediction and the score of each label: what a paired comparison needs."""
+    frame = pd.DataFrame(
+        {
+            "row_hash": split.hashes,
+            "label": [labels[i] for i in split.labels],
+            "prediction": [labels[i] for i in scores.argmax(1).tolist()],
+        }
+    )
+    return frame.assign(**{f"score_{name}": scores[:, i].numpy() for i, name in enumerate(labels)})
+
+
+def peak_memory_mb() -> float:
+    """Most memory this process has held, in MiB: on the device where there is one, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+class _Curves:
+    """Logs the curves while they grow, at each evaluation; a resumed tuning brings the points before it.
+
+    `dev/accuracy` is left for the selected prompt: a curve under that name would end in two values.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._train, self._dev = run, 0, 0
+
+    def follow(self, progress: Progress) -> None:
+        if not progress.at_evaluation:
+            return
+        train, dev = progress.history.train[self._train :], progress.history.dev[self._dev :]
+        self._run.curve(
+            [("train/loss", loss, step) for step, loss in train]
+            + [("dev/curve/accuracy", point.accuracy, point.step) for point in dev]
+            + [("dev/curve/loss", point.loss, point.step) for point in dev]
+        )
+        self._train, self._dev = self._train + len(train), self._dev + len(dev)
+
+
+def _accuracy(split: Split, scores: torch.Tensor) -> Accuracy:
+    return accuracy(split.labels, scores.argmax(1).numpy(), scores.shape[1])
+
+
+def _result(
+    plan: TunePlan,
+    seed: int,
+    run: Run,
+    tuned: Tuned,
+    scores: Mapping[str, torch.Tensor],
+    others: Mapping[str, torch.Tensor],
+) -> SeedResult:
+    test, best = plan.splits["test"], tuned.history.best
+    assert best is not None
+    right = scores["test"].argmax(1).numpy() == test.labels
+    return SeedResult(
+        seed=seed,
+        run_id=run.id,
+        dev=_accuracy(plan.splits["dev"], scores["dev"]),
+        test=_accuracy(test, scores["test"]),
+        baselines={name: _accuracy(test, other) for name, other in others.items()},
+        against={
+            name: mcnemar_exact(right, other.argmax(1).numpy() == test.labels) for name, other in others.items()
+        },
+        best_step=best.step,
+        steps=tuned.steps,
+        seconds=tuned.seconds,
+        train_curve=tuned.history.train,
+        dev_curve=[(p.step, p.accuracy, p.low, p.high) for p in tuned.history.dev],
+    )
+
+
+def _record(
+    plan: TunePlan,
+    tracking: Tracking,
+    run: Run,
+    tuned: Tuned,
+    scores: Mapping[str, torch.Tensor],
+    others: Mapping[str, torch.Tensor],
+    result: SeedResult,
+) -> SeedResult:
+    last = tuned.steps
+    final = result.dev.metrics("dev") | result.test.metrics("test")
+    final |= {f"test/{slug(name)}/accuracy": value.value for name, value in result.baselines.items()}
+    run.metrics(final | {"seconds": tuned.seconds, "peak_memory_mb": peak_memory_mb()}, last)
+    run.figure(learning_curves({result.seed: result.curve}, result.dev.majority), "figures/learning_curves.png")
+    for role, role_scores in scores.items():
+        run.parquet(predictions(plan.splits[role], plan.task.labels, role_scores), f"predictions/{role}.parquet")
+    for name, other in others.items():
+        frame = predictions(plan.splits["test"], plan.task.labels, other)
+        run.parquet(frame, f"predictions/{slug(name)}/test.parquet")
+    if result.test.collapsed:
+        run.tags({"skillneurons.collapsed": "every prediction on test is one class"})
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "prompt"
+        SoftPrompt(tuned.prompt, _card(plan, result)).save(folder)
+        run.folder(folder, "prompt")
+        name = registered_name(plan.task.name, plan.info.name)
+        version = register(tracking, run, folder, name, _version_tags(plan, result), _note(plan, result))
+        result = replace(result, version=version)
+        run.tags({"skillneurons.registered": f"{name}/{version}"})
+        run.note(_note(plan, result))
+        manifest = Path(scratch) / "result" / RESULT_FILE
+        manifest.parent.mkdir()
+        manifest.write_text(json.dumps(result.to_dict(), indent=2))
+        run.folder(manifest.parent, "")
+    return result
+
+
+def _card(plan: TunePlan, result: SeedResult) -> dict[str, Any]:
+    info, config = plan.info, plan.config
+    return {
+        "task": unsourced(plan.task),
+        "label_words": {
+            "variant": config.label_words,
+            "entries": list(plan.task.words(info.family, published=config.label_words == "published")),
+            "ids": list(plan.words.ids),
+            "pieces": list(plan.words.pieces),
+        },
+        "backbone": {
+            "reference": info.reference,
+            "location": str(info.folder / info.gguf_file if info.gguf_file else info.folder),
+            "name": info.name,
+            "revision": info.revision,
+            "fingerprint": info.fingerprint,
+            "family": info.family,
+            "embedding_width": info.embedding_width,
+        },
+        "placement": info.placement,
+        "max_length": config.max_length,
+        "data": {role: split.fingerprint for role, split in plan.splits.items()},
+        "metrics": result.dev.metrics("dev") | result.test.metrics("test"),
+        "tuning": {**config.deciding(), "selected_step": result.best_step, "run_id": result.run_id},
+        "seed": result.seed,
+    }
+
+
+def _version_tags(plan: TunePlan, result: SeedResult) -> dict[str, str]:
+    return {
+        "seed": str(result.seed),
+        DEV_ACCURACY: f"{result.dev.value:.6f}",
+        "dev_n": str(result.dev.n),
+        "test_accuracy": f"{result.test.value:.6f}",
+        "data": plan.splits["train"].fingerprint[:32],
+        "backbone": plan.info.fingerprint[:32],
+        "address": plan.address(result.seed),
+    }
+
+
+def _note(plan: TunePlan, result: SeedResult) -> str:
+    t, d = result.test, result.dev
+    return (
+        f"Soft prompt for **{plan.task.name}** on **{plan.info.name}**, seed {result.seed}, "
+        f"P={plan.config.prompt_length}, selected at step {result.best_step} of {result.steps} on dev.\n\n"
+        f"| split | accuracy | 95% interval | n | majority |\n|---|---|---|---|---|\n"
+        f"| dev (selected on) | {d.value:.1%} | [{d.low:.1%}, {d.high:.1%}] | {d.n} | {d.majority:.1%} |\n"
+        f"| test | {t.value:.1%} | [{t.low:.1%}, {t.high:.1%}] | {t.n} | {t.majority:.1%} |\n"
+    )

@@ -1,0 +1,74 @@
+import pytest
+
+from skillneurons.cli import STAGES, arguments, help_text, main
+from skillneurons.config import TuneConfig, parse
+from skillneurons.errors import InputError
+
+GIVEN = {"model": "m", "task": "t"}
+
+
+def test_values_are_typed_and_open_ones_take_the_default():
+    config = parse(TuneConfig, {**GIVEN, "seeds": "0, 1,7", "learning_rate": "1e-2", "dropout": ""})
+    assert config.seeds == (0, 1, 7)
+    assert config.learning_rate == 0.01
+    assert config.dropout is False
+
+
+def test_given_beats_base_beats_default():
+    base = {"learning_rate": 0.5, "batch_size": 8}
+    config = parse(TuneConfig, {**GIVEN, "learning_rate": "0.1"}, base)
+    assert (config.learning_rate, config.batch_size, config.max_steps) == (0.1, 8, 1000)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"learning_rate": "abc"}, ["learning_rate", "number", "'abc'"]),
+        ({"learning_rate": "-1"}, ["learning_rate", "greater than 0", "'-1'"]),
+        ({"learning_rate": "nan"}, ["learning_rate", "finite"]),
+        ({"learnign_rate": "1"}, ["learnign_rate", "Did you mean learning_rate?"]),
+        ({"seeds": "1,2,1"}, ["seeds must all differ", "(1, 2, 1)"]),
+        ({"seeds": "1,x"}, ["seeds", "integer"]),
+        ({"init": "text"}, ["init_text", "init=text"]),
+        ({"init_prompt": "runs:/1"}, ["init_prompt", "init=prompt"]),
+        ({"precision": "fp8"}, ["precision", "'fp8'"]),
+        ({"warmup_steps": "1000"}, ["warmup_steps must be fewer than max_steps"]),
+        ({"max_eval_rows": "0"}, ["max_eval_rows", "greater than or equal to 1"]),
+    ],
+)
+def test_a_bad_value_is_one_line_that_says_rule_and_value(given, words):
+    with pytest.raises(InputError) as error:
+        parse(TuneConfig, {**GIVEN, **given})
+    message = str(error.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_what_only_says_where_and_how_fast_is_not_in_the_address():
+    first = parse(TuneConfig, GIVEN).deciding()
+    assert first == parse(TuneConfig, {**GIVEN, "threads": "1", "processes": "2", "rerun": "true"}).deciding()
+    assert first != parse(TuneConfig, {**GIVEN, "batch_size": "8"}).deciding()
+    assert first != parse(TuneConfig, {**GIVEN, "order_seed": "0"}).deciding()
+
+
+def test_arguments_are_read_in_both_forms():
+    assert arguments(["--a", "1", "--b=x=y", "--c", "-1"]) == {"a": "1", "b": "x=y", "c": "-1"}
+    for bad in (["a"], ["--a"], ["--a", "1", "--a", "2"]):
+        with pytest.raises(InputError):
+            arguments(bad)
+
+
+@pytest.mark.parametrize("entry", STAGES)
+def test_help_names_every_parameter_with_its_default(entry, capsys):
+    assert main([entry, "--help"]) == 0
+    text = capsys.readouterr().out
+    for name, field in TuneConfig.model_fields.items():
+        assert f"--{name} " in text
+        assert field.description in text
+    assert help_text(entry) in text
+
+
+def test_an_unknown_entry_point_is_bad_input(capsys):
+    assert main(["tuen"]) == 2
+    assert "There are: main, tune" in capsys.readouterr().err

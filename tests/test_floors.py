@@ -1,0 +1,67 @@
+"""A file imports only from floors below it or its own, and MLflow is known on one floor alone."""
+
+import ast
+from pathlib import Path
+
+import skillneurons
+
+PACKAGE = Path(skillneurons.__file__).parent
+
+FLOORS = {
+    1: "errors fingerprints statistics tasks sources data builtin prompts",
+    2: "backbone masked_lm encoder_decoder decoder_only taps tokens layout references loading demo_model",
+    3: "encoding evaluation initialisation tuning estimate figures checkpoints",
+    4: "tracking registry served_prompt",
+    5: "config display launching tune_plan tune_report tune_seed stage_tune stage_main cli __main__",
+}
+FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def modules() -> dict[str, set[str]]:
+    files = {path.stem: path for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
+    assert files, "no module found"
+    return {name: imports_of(path) for name, path in files.items()}
+
+
+def inner(imported: set[str]) -> set[str]:
+    parts = {name.split(".")[1] for name in imported if name.startswith("skillneurons.")}
+    return parts & FLOOR_OF.keys()
+
+
+def test_every_module_has_a_floor():
+    assert set(modules()) == set(FLOOR_OF)
+
+
+def test_no_floor_is_jumped():
+    compared, jumps = 0, []
+    for name, imported in modules().items():
+        for other in inner(imported):
+            compared += 1
+            if FLOOR_OF[other] > FLOOR_OF[name]:
+                jumps.append(f"{name} (floor {FLOOR_OF[name]}) imports {other} (floor {FLOOR_OF[other]})")
+    assert compared > 20
+    assert not jumps
+
+
+def test_only_tracking_imports_mlflow():
+    users = {name for name, found in modules().items() if any(i.split(".")[0] == "mlflow" for i in found)}
+    assert users
+    assert {FLOOR_OF[name] for name in users} == {4}
+
+
+def test_the_guard_sees_a_jump(tmp_path: Path):
+    planted = tmp_path / "statistics.py"
+    planted.write_text("from skillneurons.tracking import Run\n")
+    assert inner(imports_of(planted)) == {"tracking"}
+    assert FLOOR_OF["tracking"] > FLOOR_OF["statistics"]

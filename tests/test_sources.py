@@ -1,0 +1,179 @@
+"""One contract for every source of rows, and what each of them refuses."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from skillneurons.builtin import GENERATORS
+from skillneurons.errors import InputError
+from skillneurons.sources import BuiltinSource, FileSource, HubSource, label_key, read_file
+
+SRC = Path(__file__).parents[1] / "src"
+ROWS = [{"text": "good , « oui »", "label": 1}, {"text": 'bad "x"', "label": 0}, {"text": "fine", "label": 1}]
+
+
+def _write(path, rows=ROWS):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def hub_cache(monkeypatch, tmp_path):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(params=["file", "hub", "builtin"])
+def source(request, tmp_path):
+    if request.param == "builtin":
+        return BuiltinSource(name="film_notes", seed="v1")
+    _write(tmp_path / "data" / "train.jsonl")
+    _write(tmp_path / "data" / "test.jsonl", ROWS[:2])
+    if request.param == "file":
+        return FileSource(splits={"train": "data/train.jsonl", "test": "data/test.jsonl"})
+    request.getfixturevalue("hub_cache")
+    return HubSource(id=str(tmp_path / "data"), splits={"train": "train", "test": "test"})
+
+
+class TestContract:
+    def test_rows_are_dicts_with_the_columns(self, source, tmp_path):
+        for role in source.roles:
+            rows = source.read(role, tmp_path)
+            assert rows
+            assert all({"text", "label"} <= set(row) for row in rows)
+
+    def test_reading_twice_gives_the_same(self, source, tmp_path):
+        assert source.read("train", tmp_path) == source.read("train", tmp_path)
+
+    def test_roles_are_described_apart(self, source):
+        described = {source.describe(role) for role in source.roles}
+        assert len(described) == len(source.roles) >= 2
+        assert all(text.startswith(source.kind + ":") for text in described)
+
+    def test_rows_are_those_written(self, source, tmp_path):
+        written = GENERATORS["film_notes"]("v1")["train"] if source.kind == "builtin" else ROWS
+        assert source.read("train", tmp_path) == written
+
+
+class TestFiles:
+    @pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet"])
+    def test_every_format_gives_the_same_rows(self, ending, tmp_path):
+        path, frame = tmp_path / f"rows.{ending}", pd.DataFrame(ROWS)
+        if ending == "jsonl":
+            frame.to_json(path, orient="records", lines=True)
+        elif ending == "csv":
+            frame.to_csv(path, index=False)
+        elif ending == "tsv":
+            path.write_text("text\tlabel\n" + "".join(f"{r['text']}\t{r['label']}\n" for r in ROWS), "utf-8")
+        else:
+            frame.to_parquet(path)
+        rows = [(row["text"], label_key(row["label"])) for row in read_file(path)]
+        assert rows == [(row["text"], str(row["label"])) for row in ROWS]
+
+    def test_a_quoted_csv_cell_may_hold_commas_and_lines(self, tmp_path):
+        (tmp_path / "a.csv").write_text('text,label\n"one, two\nthree",1\n')
+        assert read_file(tmp_path / "a.csv") == [{"text": "one, two\nthree", "label": "1"}]
+
+    def test_an_unbalanced_quote_in_tsv_swallows_nothing(self, tmp_path):
+        (tmp_path / "a.tsv").write_text('text\tlabel\n"open\t1\nnext\t0\n')
+        assert [row["text"] for row in read_file(tmp_path / "a.tsv")] == ['"open', "next"]
+
+    def test_a_byte_order_mark_is_no_part_of_the_first_column(self, tmp_path):
+        (tmp_path / "a.csv").write_bytes("text,label\nx,1\n".encode("utf-8-sig"))
+        assert list(read_file(tmp_path / "a.csv")[0]) == ["text", "label"]
+
+    def test_globs_read_sorted_and_in_the_order_given(self, tmp_path):
+        for name in ("b2", "b1", "a"):
+            _write(tmp_path / f"{name}.jsonl", [{"text": name, "label": 0}])
+        source = FileSource(splits={"train": ["b*.jsonl", "a.jsonl"]})
+        assert [row["text"] for row in source.read("train", tmp_path)] == ["b1", "b2", "a"]
+
+    def test_absolute_paths_and_names_with_glob_characters(self, tmp_path):
+        path = _write(tmp_path / "odd [1].jsonl")
+        for pattern in (str(path), "odd [1].jsonl"):
+            assert FileSource(splits={"train": pattern}).read("train", tmp_path) == ROWS
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            ("a.jsonl", b'{"text": "x"}\n{"text": \n', "line 2"),
+            ("a.jsonl", b'{"text": "x"}\n[1]\n', "line 2"),
+            ("a.jsonl", b'{"text": "\xff"}\n', "UTF-8"),
+            ("a.csv", b"text,label\nx,1\ny\n", "line 3"),
+            ("a.csv", b'text,label\n1,"open\n', "line 2"),
+            ("a.parquet", b"no parquet", "parquet"),
+            ("a.txt", b"x", "end in one of .jsonl"),
+        ],
+    )
+    def test_what_cannot_be_decoded_names_the_place(self, tmp_path, name, content, message):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=message) as caught:
+            read_file(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    def test_missing_file_and_missing_folder_are_told_apart(self, tmp_path):
+        source = FileSource(splits={"train": "no/*.jsonl"})
+        with pytest.raises(InputError, match=r"no/\*\.jsonl must be a file"):
+            source.read("train", tmp_path)
+        with pytest.raises(InputError, match="must be a file"):
+            FileSource(splits={"train": "."}).read("train", tmp_path)
+        with pytest.raises(InputError, match="data_dir must be a folder"):
+            source.read("train", tmp_path / "nowhere")
+
+
+class TestHub:
+    def test_declared_files_stand_in_for_declared_splits(self, tmp_path, hub_cache):
+        pd.DataFrame(ROWS[:1]).to_parquet(_folder(tmp_path / "repo/odd/one") / "0000.parquet")
+        pd.DataFrame(ROWS[1:]).to_parquet(_folder(tmp_path / "repo/odd/two") / "0000.parquet")
+        files = {"one": "odd/one/*.parquet", "two": "odd/two/*.parquet"}
+        source = HubSource(id=str(tmp_path / "repo"), files=files, splits={"train": "one", "test": "two"})
+        assert source.read("train", tmp_path) == ROWS[:1]
+        assert source.read("test", tmp_path) == ROWS[1:]
+
+    def test_an_unknown_split_is_the_definitions_fault(self, tmp_path, hub_cache):
+        _write(tmp_path / "repo" / "train.jsonl")
+        with pytest.raises(InputError, match="Correct the task's 'hub:'"):
+            HubSource(id=str(tmp_path / "repo"), splits={"train": "validation"}).read("train", tmp_path)
+
+    def test_no_network_is_one_line_that_says_how_to_go_on(self, tmp_path):
+        code = (
+            "from pathlib import Path; from skillneurons.sources import HubSource\n"
+            "HubSource(id='nyu-mll/glue', config='sst2', splits={'train': 'train'}).read('train', Path())"
+        )
+        offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", code], cwd=SRC, env=offline, capture_output=True, text=True)
+        last = done.stderr.strip().splitlines()[-1]
+        assert done.returncode == 1
+        assert "InputError: hub:nyu-mll/glue/sst2@train must be readable" in last
+        for way_out in ("data_dir=", "HF_DATASETS_OFFLINE=1", "film_notes"):
+            assert way_out in last
+
+
+def _folder(path):
+    path.mkdir(parents=True)
+    return path
+
+
+def test_an_unknown_generator_names_those_there_are(tmp_path):
+    with pytest.raises(InputError, match="film_notes"):
+        BuiltinSource(name="nope", seed="1").read("train", tmp_path)
+
+
+@pytest.mark.parametrize(("raw", "key"), [(1, "1"), (1.0, "1"), ("1", "1"), ("yes", "yes"), (0.5, "0.5")])
+def test_raw_labels_are_compared_as_text(raw, key):
+    assert label_key(raw) == key
+
+
+def test_importing_the_sources_loads_nothing_heavy():
+    heavy = ("datasets", "pandas", "pyarrow", "torch", "transformers", "mlflow")
+    code = f"import sys, skillneurons.data; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=SRC, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

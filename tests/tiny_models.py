@@ -1,0 +1,204 @@
+"""Tiny models of every architecture, with random weights and their own tokenizers.
+
+`build("bert", folder)` writes a folder as `save_pretrained` does. No weight is left at its initial
+value (biases 0, norms 1), so that code which forgets one gives other scores.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+WORDS = ("negative", "positive")
+SENTENCES = (
+    "a gorgeous and witty film",
+    "the plot is thin",
+    "dull",
+    "one of the best films of the year , and a joy from start to end",
+    "it never finds its feet , and neither do we",
+    "good , but long",
+    "i would not see it again for all the tea in the world",
+    "the cast is fine and the script is not",
+)
+# rows as Backbone.encode takes them, of different lengths
+TEXTS: tuple[tuple[str, ...], ...] = tuple((sentence,) for sentence in SENTENCES)
+PAIRS: tuple[tuple[str, ...], ...] = tuple(zip(SENTENCES[:4], SENTENCES[4:], strict=True))
+LABEL_WORDS = (*WORDS, "yes", "no", "true", "false", "acceptable")
+
+HIDDEN, HEADS, LAYERS, FFN, POSITIONS = 32, 4, 3, 48, 64
+COMMON = {"hidden_size": HIDDEN, "num_attention_heads": HEADS, "num_hidden_layers": LAYERS}
+SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+NAMED = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
+def build(architecture: str, folder: Path, seed: int = 0) -> Path:
+    """Write a tiny model and its tokenizer into a folder, which is created and returned."""
+    tokenizer = _tokenizer(*TOKENIZERS[architecture])
+    torch.manual_seed(seed)
+    model = MODELS[architecture](tokenizer)
+    _randomise(model, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _randomise(model: torch.nn.Module, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    values = [*model.named_parameters(), *((n, b) for n, b in model.named_buffers() if n == "final_logits_bias")]
+    with torch.no_grad():
+        for name, value in values:
+            noise = torch.randn(value.shape, generator=generator)
+            is_norm_scale = value.ndim == 1 and name.endswith("weight")
+            value.copy_(noise * 0.2 + 1 if is_norm_scale else noise * (0.3 if value.ndim == 1 else 0.2))
+
+
+@cache
+def _trained(kind: str) -> str:
+    """A tokenizer trained on the sentences and label words, as JSON."""
+    corpus = [*SENTENCES, *(f"{word} {word} x {word}" for word in LABEL_WORDS)] * 3
+    pipeline, trainer = KINDS[kind]()
+    pipeline.train_from_iterator([*corpus, *LABEL_WORDS * 3, "a " * 9], trainer)
+    return str(pipeline.to_str())
+
+
+def _byte_level() -> tuple[Tokenizer, Any]:
+    pipeline = Tokenizer(models.BPE())
+    pipeline.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    pipeline.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    return pipeline, trainers.BpeTrainer(vocab_size=600, special_tokens=list(SPECIALS), initial_alphabet=alphabet)
+
+
+def _word_level() -> tuple[Tokenizer, Any]:
+    pipeline = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    pipeline.pre_tokenizer = pre_tokenizers.Whitespace()
+    return pipeline, trainers.WordLevelTrainer(special_tokens=list(SPECIALS))
+
+
+def _metaspace() -> tuple[Tokenizer, Any]:
+    pipeline = Tokenizer(models.BPE(unk_token="<unk>"))
+    pipeline.pre_tokenizer = pre_tokenizers.Metaspace()
+    pipeline.decoder = decoders.Metaspace()
+    return pipeline, trainers.BpeTrainer(vocab_size=400, special_tokens=list(SPECIALS))
+
+
+KINDS: dict[str, Callable[[], tuple[Tokenizer, Any]]] = {
+    "byte_level": _byte_level,
+    "word_level": _word_level,
+    "metaspace": _metaspace,
+}
+
+BARE: tuple[str, str | None] = ("$A", None)
+# kind, template of one text, template of two; as the real tokenizers of these architectures have them
+TOKENIZERS: dict[str, tuple[str, str, str | None]] = {
+    "roberta": ("byte_level", "<s> $A </s>", "<s> $A </s> </s> $B </s>"),
+    "bert": ("word_level", "<s> $A </s>", "<s> $A </s> $B:1 </s>:1"),
+    "albert": ("word_level", "<s> $A </s>", "<s> $A </s> $B:1 </s>:1"),
+    "t5": ("metaspace", "$A </s>", "$A </s> $B </s>"),
+    "t5_gated": ("metaspace", "$A </s>", "$A </s> $B </s>"),
+    "bart": ("byte_level", "<s> $A </s>", "<s> $A </s> </s> $B </s>"),
+    "gpt2": ("byte_level", *BARE),
+    "opt": ("byte_level", "</s> $A", None),
+    "llama": ("metaspace", "<s> $A", None),
+    "gemma2": ("metaspace", "<s> $A </s>", None),
+}
+
+
+def _tokenizer(kind: str, single: str, pair: str | None) -> Any:
+    pipeline = Tokenizer.from_str(_trained(kind))
+    if single != "$A":
+        ids = [(token, pipeline.token_to_id(token)) for token in ("<s>", "</s>")]
+        pipeline.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=ids)
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=pipeline, mask_token="<mask>", **NAMED)
+
+
+def _ids(tokenizer: Any) -> dict[str, int]:
+    named = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id}
+    return {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, **named}
+
+
+def _roberta(tokenizer: Any) -> Any:
+    sizes = {"intermediate_size": FFN, "max_position_embeddings": POSITIONS + 2, "type_vocab_size": 1}
+    return transformers.RobertaForMaskedLM(transformers.RobertaConfig(**COMMON, **sizes, **_ids(tokenizer)))
+
+
+def _bert(tokenizer: Any) -> Any:
+    # F == H: neither attention nor the head's dense layer may be taken for an FFN
+    sizes = {"intermediate_size": HIDDEN, "max_position_embeddings": POSITIONS}
+    return transformers.BertForMaskedLM(transformers.BertConfig(**COMMON, **sizes, **_ids(tokenizer)))
+
+
+def _albert(tokenizer: Any) -> Any:
+    sizes = {"intermediate_size": FFN, "max_position_embeddings": POSITIONS, "embedding_size": 16}
+    dropout = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    return transformers.AlbertForMaskedLM(transformers.AlbertConfig(**COMMON, **sizes, **dropout, **_ids(tokenizer)))
+
+
+def _t5(tokenizer: Any, **more: Any) -> Any:
+    sizes = {"d_model": HIDDEN, "num_heads": HEADS, "d_kv": 12, "d_ff": FFN, "num_layers": LAYERS}
+    config = transformers.T5Config(
+        **sizes, num_decoder_layers=2, decoder_start_token_id=tokenizer.pad_token_id, **_ids(tokenizer), **more
+    )
+    return transformers.T5ForConditionalGeneration(config)
+
+
+def _t5_gated(tokenizer: Any) -> Any:
+    return _t5(tokenizer, feed_forward_proj="gated-gelu", tie_word_embeddings=False, scale_decoder_outputs=False)
+
+
+def _bart(tokenizer: Any) -> Any:
+    sizes = {"encoder_ffn_dim": FFN, "decoder_ffn_dim": 40, "encoder_attention_heads": HEADS, "decoder_layers": 2}
+    config = transformers.BartConfig(
+        d_model=HIDDEN,
+        encoder_layers=LAYERS,
+        decoder_attention_heads=HEADS,
+        max_position_embeddings=POSITIONS,
+        decoder_start_token_id=tokenizer.eos_token_id,
+        scale_embedding=True,
+        **sizes,
+        **_ids(tokenizer),
+    )
+    return transformers.BartForConditionalGeneration(config)
+
+
+def _gpt2(tokenizer: Any) -> Any:
+    sizes = {"n_embd": HIDDEN, "n_head": HEADS, "n_layer": LAYERS, "n_positions": POSITIONS}
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, **_ids(tokenizer)))
+
+
+def _opt(tokenizer: Any) -> Any:
+    sizes = {"ffn_dim": FFN, "max_position_embeddings": POSITIONS, "word_embed_proj_dim": 16}
+    return transformers.OPTForCausalLM(transformers.OPTConfig(**COMMON, **sizes, **_ids(tokenizer)))
+
+
+def _llama(tokenizer: Any) -> Any:
+    sizes = {"intermediate_size": HIDDEN, "num_key_value_heads": 2, "max_position_embeddings": POSITIONS}
+    config = transformers.LlamaConfig(**COMMON, **sizes, attention_dropout=0.1, **_ids(tokenizer))
+    return transformers.LlamaForCausalLM(config)
+
+
+def _gemma2(tokenizer: Any) -> Any:
+    sizes = {"intermediate_size": FFN, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": POSITIONS}
+    capping = {"final_logit_softcapping": 2.0, "attn_logit_softcapping": 5.0, "sliding_window": 8}
+    config = transformers.Gemma2Config(**COMMON, **sizes, **capping, attention_dropout=0.1, **_ids(tokenizer))
+    return transformers.Gemma2ForCausalLM(config)
+
+
+MODELS: dict[str, Callable[[Any], Any]] = {
+    "roberta": _roberta,
+    "bert": _bert,
+    "albert": _albert,
+    "t5": _t5,
+    "t5_gated": _t5_gated,
+    "bart": _bart,
+    "gpt2": _gpt2,
+    "opt": _opt,
+    "llama": _llama,
+    "gemma2": _gemma2,
+}
+ARCHITECTURES = tuple(MODELS)
