@@ -121,6 +121,10 @@ def _config(source: Source) -> Any:
 
 def _tokenizer(source: Source, family: Family) -> Any:
     tokenizer = _pretrained(transformers.AutoTokenizer, source, "tokenizer")
+    # from a folder without vocabulary files, transformers makes a tokenizer that knows special tokens alone
+    if len(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)) < 10:
+        must = f"the tokenizer in {source.folder} has a vocabulary"
+        raise InputError(must, "special tokens alone", "Add the tokenizer's files to the folder.")
     if family == "masked_lm" and tokenizer.mask_token_id is None:
         must = f"the tokenizer of the masked LM {source.name} has a mask token"
         raise InputError(must, "none", "Use a tokenizer with mask_token.")

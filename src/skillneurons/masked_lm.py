@@ -29,6 +29,7 @@ class MaskedLM(Backbone):
         if prompt.shape[-2] < 1:
             must = "a masked LM's prompt has at least one row, where the mask stands"
             raise InputError(must, "an empty prompt", "Use prompt_length=1 or more.")
+        self._check_place(prompt, side)
         mask = self.embed(torch.tensor([self.info.tokenizer.mask_token_id], device=self.device))
         free = prompt[..., 1:, :].to(mask)
         return super().place(torch.cat([mask.expand(*free.shape[:-2], 1, -1), free], dim=-2), batch, side)

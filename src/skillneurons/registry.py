@@ -44,8 +44,9 @@ def register(tracking: Tracking, run: Run, prompt_folder: Path, name: str, tags:
     """
     client = tracking.client
     _ensure_name(tracking, name)
+    # not "prompt": MLflow lists a run's logged models among its artifact folders
     model = client.create_logged_model(
-        tracking.experiment_id, name="prompt", source_run_id=run.id, tags=tags, model_type="soft-prompt"
+        tracking.experiment_id, name="served_prompt", source_run_id=run.id, tags=tags, model_type="soft-prompt"
     )
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"

@@ -1,0 +1,76 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+os.environ["COLUMNS"] = "160"
+
+ROOT = Path(__file__).resolve().parents[1]
+KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "OMP_NUM_THREADS", "LD_LIBRARY_PATH")
+
+# small enough for seconds, long enough that curves, selection and resuming have something to show
+QUICK = {
+    "task": "film_notes",
+    "max_steps": "24",
+    "eval_every": "8",
+    "prompt_length": "6",
+    "max_length": "32",
+    "max_train_rows": "101",
+    "max_eval_rows": "37",
+    "batch_size": "8",
+    "learning_rate": "0.05",
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tiny_models import build
+
+    return build("roberta", tmp_path_factory.mktemp("models") / "tiny-roberta")
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, as a user has it: no tracking database, no environment of ours."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in list(os.environ):
+        if name.startswith(("MLFLOW_", "SKILLNEURONS_")) and name != "MLFLOW_DISABLE_TELEMETRY":
+            monkeypatch.delenv(name)
+    return folder
+
+
+def words(entry: str, **parameters: object) -> list[str]:
+    """A command line of the program."""
+    return [entry, *(word for key, value in parameters.items() for word in (f"--{key}", str(value)))]
+
+
+def environment(**extra: str) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    ours = {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return {**kept, **ours, "COLUMNS": "160", **extra}
+
+
+@pytest.fixture
+def start(workplace: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start the program as a process of its own."""
+
+    def go(entry: str, env: dict[str, str] | None = None, **parameters: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "skillneurons", *words(entry, **parameters)],
+            cwd=workplace,
+            env=environment(**(env or {})),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return go

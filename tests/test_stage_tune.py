@@ -1,0 +1,262 @@
+"""`tune` from the command line to MLflow and back, in the process of the test."""
+
+import json
+import os
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import QUICK, words
+from mlflow import MlflowClient
+
+from skillneurons.cli import main
+from skillneurons.data import load_splits
+from skillneurons.prompts import SoftPrompt
+from skillneurons.registry import fetch
+from skillneurons.statistics import accuracy, mcnemar_exact
+from skillneurons.tasks import load_task
+from skillneurons.tracking import Tracking
+
+
+def tune(model: Path, **more: object) -> int:
+    return main(words("tune", model=model, **{**QUICK, **more}))
+
+
+def client() -> MlflowClient:
+    return MlflowClient("sqlite:///mlflow.db")
+
+
+def runs(where: str = "") -> list:
+    store = client()
+    return list(store.search_runs([e.experiment_id for e in store.search_experiments()], where))
+
+
+def parents() -> list:
+    return [run for run in runs() if "mlflow.parentRunId" not in run.data.tags]
+
+
+def children(parent) -> list:
+    found = runs(f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    return sorted(found, key=lambda run: int(run.data.tags["skillneurons.seed"]))
+
+
+def artifact(run, path: str) -> Path:
+    return Path(client().download_artifacts(run.info.run_id, path))
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny_roberta, tmp_path_factory):
+    """One finished command with two seeds; the tests that only read share it."""
+    here, folder = Path.cwd(), tmp_path_factory.mktemp("tuned")
+    before = dict(os.environ)
+    for name in list(os.environ):
+        if name.startswith(("MLFLOW_", "SKILLNEURONS_")) and name != "MLFLOW_DISABLE_TELEMETRY":
+            del os.environ[name]
+    os.chdir(folder)
+    try:
+        assert tune(tiny_roberta, seeds="0,1") == 0
+        yield folder
+    finally:
+        os.chdir(here)
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def test_a_parent_with_a_child_a_seed_each_whole(tuned):
+    (parent,) = parents()
+    assert parent.info.status == "FINISHED"
+    seeds = children(parent)
+    assert [run.data.tags["skillneurons.seed"] for run in seeds] == ["0", "1"]
+    for run in seeds:
+        assert run.info.status == "FINISHED"
+        assert run.data.params["learning_rate"] == "0.05"
+        steps = [m.step for m in client().get_metric_history(run.info.run_id, "dev/curve/accuracy")]
+        assert steps == [0, 8, 16, 24]
+        assert len(client().get_metric_history(run.info.run_id, "train/loss")) == 5  # steps 8, 10, 16, 20, 24
+        names = {
+            f"{split}/{what}"
+            for split in ("dev", "test")
+            for what in ("accuracy", "accuracy_low", "accuracy_high", "majority", "n", "macro_f1")
+        }
+        assert names <= run.data.metrics.keys()
+        assert {"seconds", "peak_memory_mb"} <= run.data.metrics.keys()
+        for tag in ("commit", "versions", "device", "threads", "registered", "address"):
+            assert run.data.tags[f"skillneurons.{tag}"]
+        assert "majority" in run.data.tags["mlflow.note.content"]
+
+
+def test_the_data_are_linked_with_size_balance_and_fingerprint(tuned):
+    (parent,) = parents()
+    inputs = parent.inputs.dataset_inputs
+    splits = load_splits(load_task("film_notes"), max_train_rows=101, max_eval_rows=37)
+    assert {i.dataset.digest for i in inputs} == {s.fingerprint[:32] for s in splits.values()}
+    by_name = {i.dataset.name: json.loads(i.dataset.profile) for i in inputs}
+    assert by_name["film_notes/test"]["rows"] == 37
+    assert sum(by_name["film_notes/train"]["counts"]) == 101
+
+
+def test_metrics_equal_what_the_logged_predictions_give(tuned):
+    (parent,) = parents()
+    test = load_splits(load_task("film_notes"), max_train_rows=101, max_eval_rows=37)["test"]
+    for run in children(parent):
+        frame = pd.read_parquet(artifact(run, "predictions/test.parquet"))
+        assert tuple(frame["row_hash"]) == test.hashes
+        right = frame["label"] == frame["prediction"]
+        assert run.data.metrics["test/accuracy"] == pytest.approx(right.mean())
+        assert run.data.metrics["test/n"] == len(frame) == 37
+        assert run.data.metrics["test/majority"] == pytest.approx(frame["label"].value_counts(normalize=True).max())
+        best = frame[["score_negative", "score_positive"]].to_numpy().argmax(1)
+        assert [["negative", "positive"][i] for i in best] == frame["prediction"].tolist()
+
+
+def test_the_summary_compares_in_pairs_and_corrects_over_seeds(tuned):
+    from statsmodels.stats.multitest import multipletests
+
+    (parent,) = parents()
+    table = pd.DataFrame(**json.loads(artifact(parent, "summary.json").read_text()))
+    assert len(table) == 2 * 4
+    for condition in ("no prompt", "no prompt, calibrated", "random prompt"):
+        rows = table[table["condition"] == condition]
+        folder = condition.replace(",", "").replace(" ", "_")
+        raw = []
+        for run in children(parent):
+            ours = pd.read_parquet(artifact(run, "predictions/test.parquet"))
+            theirs = pd.read_parquet(artifact(run, f"predictions/{folder}/test.parquet"))
+            a = (ours["label"] == ours["prediction"]).to_numpy()
+            b = (theirs["label"] == theirs["prediction"]).to_numpy()
+            raw.append(mcnemar_exact(a, b).p_value)
+        np.testing.assert_allclose(rows["mcnemar_p"], raw)
+        np.testing.assert_allclose(rows["holm_p"], multipletests(raw, method="holm")[1])
+    assert table["n"].eq(37).all()
+    assert {"low", "high", "majority"} <= set(table.columns)
+    assert "Holm over seeds" in parent.data.tags["mlflow.note.content"]
+    for name in ("accuracy", "learning_curves"):
+        assert artifact(parent, f"figures/{name}.png").stat().st_size > 5000
+
+
+def test_the_prompt_folder_holds_all_that_is_needed_to_use_it(tuned):
+    (parent,) = parents()
+    loaded = fetch(Tracking.connect(), f"runs:/{parent.info.run_id}")
+    assert [prompt.card["seed"] for prompt in loaded] == [0, 1]
+    assert loaded[0].fingerprint != loaded[1].fingerprint
+    card = loaded[0].card
+    assert loaded[0].embeddings.shape == (6, 32)
+    assert card["placement"] == "mask-first"
+    assert card["label_words"]["pieces"] == ["negative", "positive"]
+    assert len(card["backbone"]["fingerprint"]) == 64
+    assert set(card["data"]) == {"train", "dev", "test"}
+    assert card["tuning"]["learning_rate"] == 0.05
+
+
+def test_the_champion_is_the_best_on_dev_and_serves_the_logged_predictions(tuned):
+    (parent,) = parents()
+    store, name = client(), "film_notes.tiny-roberta"
+    best = max(children(parent), key=lambda run: run.data.metrics["dev/accuracy"])
+    champion = store.get_model_version_by_alias(name, "champion")
+    versions = {v.run_id: v for v in store.search_model_versions(f"name = '{name}'")}
+    assert len(versions) == 2
+    assert float(champion.tags["dev_accuracy"]) == pytest.approx(best.data.metrics["dev/accuracy"])
+    assert {"seed", "dev_accuracy", "data", "backbone"} <= champion.tags.keys()
+
+    mlflow.set_tracking_uri("sqlite:///mlflow.db")
+    model = mlflow.pyfunc.load_model(f"models:/{name}@champion")
+    rows = load_splits(load_task("film_notes"), max_train_rows=101, max_eval_rows=37)["test"].rows
+    answer = model.predict(pd.DataFrame(rows, columns=["text"]))
+    run = next(run for run in children(parent) if run.info.run_id == champion.run_id)
+    logged = pd.read_parquet(artifact(run, "predictions/test.parquet"))
+    assert answer["label"].tolist() == logged["prediction"].tolist()
+    scores = ["score_negative", "score_positive"]
+    np.testing.assert_allclose(answer[scores], logged[scores], atol=1e-5)
+    files = {path.name for path in Path(store.download_artifacts(run.info.run_id, "prompt")).iterdir()}
+    assert files == {"prompt.json", "prompt.safetensors"}
+    stored = [p for p in Path("mlruns").rglob("*") if p.suffix in (".pkl", ".pickle", ".pt", ".bin")]
+    assert list(Path("mlruns").rglob("served_prompt.py"))
+    assert not stored
+
+
+def test_a_registered_prompt_refuses_other_weights(tuned, tmp_path, monkeypatch):
+    from tiny_models import build
+
+    other = build("roberta", tmp_path / "tiny-roberta", seed=5)
+    monkeypatch.setenv("SKILLNEURONS_BACKBONE", str(other))
+    mlflow.set_tracking_uri("sqlite:///mlflow.db")
+    with pytest.raises(Exception, match="other weights"):
+        mlflow.pyfunc.load_model("models:/film_notes.tiny-roberta@champion")
+
+
+def test_the_same_command_again_names_the_finished_run(tuned, tiny_roberta, capsys):
+    (parent,) = parents()
+    assert tune(tiny_roberta, seeds="0,1", threads=2) == 0
+    out = capsys.readouterr().out
+    assert f"finished as run {parent.info.run_id}" in out
+    assert len(parents()) == 1
+
+
+def test_config_starts_from_an_older_run(tuned, tiny_roberta, capsys):
+    (parent,) = parents()
+    effective = yaml.safe_load(artifact(parent, "config.yaml").read_text())
+    assert effective["learning_rate"] == 0.05
+    assert main(["tune", "--config", f"runs:/{parent.info.run_id}"]) == 0
+    assert f"finished as run {parent.info.run_id}" in capsys.readouterr().out
+    assert main(["tune", "--config", f"runs:/{parent.info.run_id}", "--dry_run", "true", "--max_steps", "7"]) == 0
+    assert "7 steps of 8 rows" in capsys.readouterr().out
+
+
+def test_a_dry_run_says_what_it_would_cost_and_leaves_nothing(workplace, tiny_roberta, capsys):
+    assert tune(tiny_roberta, dry_run="true", seeds="0,1,2") == 0
+    out = capsys.readouterr().out
+    assert "would tune 3 prompts of 6 x 32, 24 steps of 8 rows each" in out
+    assert "GiB of memory" in out
+    assert not list(workplace.iterdir())
+
+
+def test_another_seed_joins_without_the_first_being_done_again(workplace, tiny_roberta):
+    assert tune(tiny_roberta, seeds="0") == 0
+    first = children(parents()[0])[0]
+    assert tune(tiny_roberta, seeds="0,1") == 0
+    newest = max(parents(), key=lambda run: run.info.start_time)
+    assert newest.data.tags["skillneurons.children"].split(",")[0] == first.info.run_id
+    assert len(runs("tags.`skillneurons.seed` = '0'")) == 1
+    assert len(client().search_model_versions("name = 'film_notes.tiny-roberta'")) == 2
+
+
+def test_rerun_works_again_and_agrees_to_the_bit(workplace, tiny_roberta):
+    assert tune(tiny_roberta) == 0
+    assert tune(tiny_roberta, rerun="true") == 0
+    prompts = [SoftPrompt.load(artifact(run, "prompt")) for run in runs("tags.`skillneurons.seed` = '0'")]
+    assert len(prompts) == 2
+    assert torch.equal(prompts[0].embeddings, prompts[1].embeddings)
+
+
+@pytest.mark.parametrize("how", [{"init": "text", "init_text": "a good film"}, {"init": "normal", "init_std": "0.5"}])
+def test_other_starts(workplace, tiny_roberta, how):
+    assert tune(tiny_roberta, max_steps=8, **how) == 0
+    (run,) = runs("tags.`skillneurons.seed` = '0'")
+    assert run.data.params["init"] == how["init"]
+
+
+def test_a_prompt_can_start_from_another(workplace, tiny_roberta, capsys):
+    assert tune(tiny_roberta) == 0
+    (child,) = runs("tags.`skillneurons.seed` = '0'")
+    reference = f"runs:/{child.info.run_id}"
+    assert tune(tiny_roberta, init="prompt", init_prompt=reference, learning_rate="1e-12", max_steps=8) == 0
+    newest = max(runs("tags.`skillneurons.seed` = '0'"), key=lambda run: run.info.start_time)
+    first, second = (SoftPrompt.load(artifact(run, "prompt")).embeddings for run in (child, newest))
+    torch.testing.assert_close(first, second)
+    assert tune(tiny_roberta, init="prompt", init_prompt=reference, prompt_length=5) == 2
+    assert "[5, 32]; got [6, 32]" in capsys.readouterr().err
+
+
+def test_collapsed_predictions_are_said(workplace, tiny_roberta, capsys):
+    # a rate that moves nothing: the prompt stays where it started
+    assert tune(tiny_roberta, max_steps=8, learning_rate="1e-12", init="normal", init_std="1e-6") == 0
+    (run,) = runs("tags.`skillneurons.seed` = '0'")
+    frame = pd.read_parquet(artifact(run, "predictions/test.parquet"))
+    collapsed = frame["prediction"].nunique() == 1
+    assert accuracy(frame["label"] == "positive", frame["prediction"] == "positive", 2).collapsed == collapsed
+    assert ("skillneurons.collapsed" in run.data.tags) == collapsed
+    assert ("WARNING: every prediction is one class" in capsys.readouterr().out) == collapsed
