@@ -5,13 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 os.environ["COLUMNS"] = "160"
 
+torch.set_num_threads(1)  # the models are tiny: a second thread costs more than it does
+
 ROOT = Path(__file__).resolve().parents[1]
+OURS = ("MLFLOW_", "_MLFLOW_", "SKILLNEURONS_")
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "OMP_NUM_THREADS", "LD_LIBRARY_PATH")
 
 # small enough for seconds, long enough that curves, selection and resuming have something to show
@@ -43,8 +47,10 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     for name in list(os.environ):
-        if name.startswith(("MLFLOW_", "SKILLNEURONS_")) and name != "MLFLOW_DISABLE_TELEMETRY":
+        if name.startswith(OURS) and name != "MLFLOW_DISABLE_TELEMETRY":
             monkeypatch.delenv(name)
+    # an absolute address: one process keeps its connection to a relative one across folders
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
     return folder
 
 

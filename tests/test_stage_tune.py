@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import QUICK, words
 from mlflow import MlflowClient
 
+from conftest import QUICK, words
 from skillneurons.cli import main
 from skillneurons.data import load_splits
 from skillneurons.prompts import SoftPrompt
@@ -27,7 +27,7 @@ def tune(model: Path, **more: object) -> int:
 
 
 def client() -> MlflowClient:
-    return MlflowClient("sqlite:///mlflow.db")
+    return MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
 
 
 def runs(where: str = "") -> list:
@@ -49,26 +49,33 @@ def artifact(run, path: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tuned(tiny_roberta, tmp_path_factory):
+def finished(tiny_roberta, tmp_path_factory):
     """One finished command with two seeds; the tests that only read share it."""
     here, folder = Path.cwd(), tmp_path_factory.mktemp("tuned")
     before = dict(os.environ)
-    for name in list(os.environ):
-        if name.startswith(("MLFLOW_", "SKILLNEURONS_")) and name != "MLFLOW_DISABLE_TELEMETRY":
-            del os.environ[name]
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    os.environ.pop("SKILLNEURONS_STATE", None)
     os.chdir(folder)
     try:
         assert tune(tiny_roberta, seeds="0,1") == 0
-        yield folder
     finally:
         os.chdir(here)
         os.environ.clear()
         os.environ.update(before)
+    return folder
+
+
+@pytest.fixture
+def tuned(finished, workplace, monkeypatch):
+    monkeypatch.chdir(finished)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{finished}/mlflow.db")
+    return finished
 
 
 def test_a_parent_with_a_child_a_seed_each_whole(tuned):
     (parent,) = parents()
     assert parent.info.status == "FINISHED"
+    assert not any("skillneurons.error" in run.data.tags for run in runs())
     seeds = children(parent)
     assert [run.data.tags["skillneurons.seed"] for run in seeds] == ["0", "1"]
     for run in seeds:
@@ -162,7 +169,7 @@ def test_the_champion_is_the_best_on_dev_and_serves_the_logged_predictions(tuned
     assert float(champion.tags["dev_accuracy"]) == pytest.approx(best.data.metrics["dev/accuracy"])
     assert {"seed", "dev_accuracy", "data", "backbone"} <= champion.tags.keys()
 
-    mlflow.set_tracking_uri("sqlite:///mlflow.db")
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     model = mlflow.pyfunc.load_model(f"models:/{name}@champion")
     rows = load_splits(load_task("film_notes"), max_train_rows=101, max_eval_rows=37)["test"].rows
     answer = model.predict(pd.DataFrame(rows, columns=["text"]))
@@ -183,7 +190,7 @@ def test_a_registered_prompt_refuses_other_weights(tuned, tmp_path, monkeypatch)
 
     other = build("roberta", tmp_path / "tiny-roberta", seed=5)
     monkeypatch.setenv("SKILLNEURONS_BACKBONE", str(other))
-    mlflow.set_tracking_uri("sqlite:///mlflow.db")
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     with pytest.raises(Exception, match="other weights"):
         mlflow.pyfunc.load_model("models:/film_notes.tiny-roberta@champion")
 
@@ -216,6 +223,7 @@ def test_a_dry_run_says_what_it_would_cost_and_leaves_nothing(workplace, tiny_ro
 
 def test_another_seed_joins_without_the_first_being_done_again(workplace, tiny_roberta):
     assert tune(tiny_roberta, seeds="0") == 0
+    assert not any("skillneurons.error" in run.data.tags for run in runs())
     first = children(parents()[0])[0]
     assert tune(tiny_roberta, seeds="0,1") == 0
     newest = max(parents(), key=lambda run: run.info.start_time)
@@ -257,6 +265,7 @@ def test_collapsed_predictions_are_said(workplace, tiny_roberta, capsys):
     (run,) = runs("tags.`skillneurons.seed` = '0'")
     frame = pd.read_parquet(artifact(run, "predictions/test.parquet"))
     collapsed = frame["prediction"].nunique() == 1
-    assert accuracy(frame["label"] == "positive", frame["prediction"] == "positive", 2).collapsed == collapsed
+    labels, answers = ((frame[name] == "positive").astype(int) for name in ("label", "prediction"))
+    assert accuracy(labels, answers, 2).collapsed == collapsed
     assert ("skillneurons.collapsed" in run.data.tags) == collapsed
     assert ("WARNING: every prediction is one class" in capsys.readouterr().out) == collapsed

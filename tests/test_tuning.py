@@ -13,9 +13,10 @@ from skillneurons.encoding import Encoded, endless_batches
 from skillneurons.evaluation import score
 from skillneurons.loading import describe
 from skillneurons.tuning import NonFiniteLossError, TuneSettings, learning_rate_factor, tune
+from tiny_models import TEXTS
 
 SETTINGS = TuneSettings(learning_rate=0.05, batch_size=8, max_steps=20, eval_every=5)
-WORDS = "a gorgeous witty film the plot is thin dull one of best joy good but long cast fine script not".split()
+WORDS = " ".join(text for (text,) in TEXTS).split()
 
 
 class Memory:
@@ -170,7 +171,7 @@ def test_order_seed_fixes_the_data_order_for_all_seeds(bench):
 
 
 def test_a_loss_that_is_not_finite_ends_it_with_the_last_good_state_kept(bench):
-    backbone, words, train, dev, accelerator = bench
+    _backbone, _words, _train, _dev, _accelerator = bench
     checkpoint = Memory(1)
     with pytest.raises(KeyboardInterrupt):
         run(bench, checkpoint=checkpoint)

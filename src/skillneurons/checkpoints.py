@@ -44,17 +44,17 @@ class FileCheckpoint:
 
 
 @contextlib.contextmanager
-def alone(address: str) -> Iterator[None]:
-    """Hold the address' lock, which the kernel frees however the process ends.
+def alone(address: str, wait: bool = False) -> Iterator[None]:
+    """Hold the address' lock, which the kernel frees however the process ends; wait for it or not.
 
     Raises:
-        InputError: another process on this machine is working on the same configuration.
+        InputError: another process on this machine holds it, and we do not wait.
     """
     path = state_dir() / "locks" / f"{address}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=-1 if wait else 0)
     except Timeout as error:
         raise InputError(
             "one process at a time works on one configuration",

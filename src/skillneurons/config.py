@@ -1,12 +1,13 @@
 """Parameters of the entry points: parsed from the command line, checked before anything is loaded."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
+import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from skillneurons.errors import InputError, listed
+from skillneurons.errors import InputError
 from skillneurons.initialisation import Init
 from skillneurons.tuning import TuneSettings
 
@@ -76,7 +77,16 @@ class TuneConfig(StageConfig, TuneSettings):
                 f"warmup_steps must be fewer than max_steps|{self.warmup_steps} of {self.max_steps}"
                 "|Shorten the warm-up"
             )
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device=cuda needs a GPU that torch sees|none|Use device=auto or device=cpu")
         return self
+
+    @property
+    def device_type(self) -> str:
+        """`cuda` or `cpu`, as asked for or as there is."""
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return self.device
 
     @property
     def settings(self) -> TuneSettings:
@@ -149,8 +159,3 @@ def _explain(error: ValidationError, kind: type[StageConfig]) -> InputError:
     rule = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     description = kind.model_fields[name].description if name in kind.model_fields else ""
     return InputError(f"{name} must be {rule}", repr(first["input"]), f"It is: {description}.")
-
-
-def known(names: Sequence[str]) -> str:
-    """Names for a message."""
-    return listed(sorted(names))

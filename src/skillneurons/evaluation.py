@@ -25,7 +25,8 @@ def score(
     scores = torch.zeros(len(encoded), len(words.ids), device=backbone.device)
     seen = torch.zeros(len(encoded), dtype=torch.int64, device=backbone.device)
     batches = batches_by_length(encoded.lengths, batch_size)
-    with torch.inference_mode(), accelerator.autocast():
+    # in full precision whatever the tuning ran in: bf16 scores tie, and ties make accuracies arbitrary
+    with torch.inference_mode():
         for rows in batches[accelerator.process_index :: accelerator.num_processes]:
             batch = backbone.info.collate([encoded.rows[i] for i in rows]).to(backbone.device)
             scores[rows] = backbone.label_scores(prompt.to(backbone.device), batch, words).float()

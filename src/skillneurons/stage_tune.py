@@ -5,8 +5,10 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -51,9 +53,9 @@ def run(given: Mapping[str, str], console: Console) -> int:
     tracking = tracking or Tracking.connect()
     processes = process_count(checked.config)
     if processes > 1 and not is_worker():
-        if not checked.config.rerun and (done := tracking.finished(checked.address(*checked.config.seeds))):
+        if not checked.config.rerun and (done := tracking.finished(checked.address)):
             return announce(point_to(tracking, checked, done, None), tracking, console)
-        return launch("tune", given, processes, cpu=_device(checked.config) == "cpu")
+        return launch("tune", given, processes, cpu=checked.config.device_type == "cpu")
     return announce(execute(checked, tracking, console), tracking, console)
 
 
@@ -72,17 +74,14 @@ def execute(plan: TunePlan, tracking: Tracking, console: Console, parent: Run | 
     config = plan.config
     torch.set_num_threads(config.threads or torch.get_num_threads())
     accelerator = Accelerator(
-        mixed_precision="bf16" if config.precision == "bf16" else "no", cpu=_device(config) == "cpu"
+        mixed_precision="bf16" if config.precision == "bf16" else "no", cpu=config.device_type == "cpu"
     )
     if not accelerator.is_main_process:
         return Outcome("", False, _tune_all(plan, tracking, Run(), accelerator, console))
-    address = plan.address(*config.seeds)
+    address = plan.address
     if not config.rerun and (done := tracking.finished(address)):
         return point_to(tracking, plan, done, parent)
     with alone(address):
-        if config.rerun:
-            for seed in config.seeds:
-                FileCheckpoint(plan.address(seed)).drop()
         tags = {"skillneurons.stage": "tune", ADDRESS: address, **environment(accelerator, config)}
         with tracking.run(f"tune {plan.title}", tags, parent, adopt=parent is None) as run:
             for old in tracking.supersede(address, run):
@@ -119,7 +118,7 @@ def dry_run(plan: TunePlan) -> str:
         len(plan.splits["dev"]),
         len(plan.splits["test"]),
     )
-    cost = estimate(work, _device(config))
+    cost = estimate(work, config.device_type)
     epochs = steps * config.batch_size / len(train)
     return (
         f"{_opening(plan)}\n"
@@ -127,8 +126,8 @@ def dry_run(plan: TunePlan) -> str:
         f"{steps} steps of {config.batch_size} rows each ({epochs:.2g} epochs), "
         f"{work.evaluations} evaluations on dev a seed\n"
         f"about {clock(max(1.0, cost.seconds))} (within a factor of two), {cost.memory / 2**30:.1f} GiB of memory, "
-        f"{cost.disk / 2**20:.0f} MiB of disk; {process_count(config)} process(es) on {_device(config)}\n"
-        f"address {plan.address(*config.seeds)}"
+        f"{cost.disk / 2**20:.0f} MiB of disk; {process_count(config)} process(es) on {config.device_type}\n"
+        f"address {plan.address}"
     )
 
 
@@ -152,7 +151,7 @@ def older_config(tracking: Tracking, reference: str) -> dict[str, Any]:
 
 def process_count(config: TuneConfig) -> int:
     """The processes asked for; by default one a GPU, or one."""
-    return config.processes or (max(1, torch.cuda.device_count()) if _device(config) == "cuda" else 1)
+    return config.processes or (max(1, torch.cuda.device_count()) if config.device_type == "cuda" else 1)
 
 
 def environment(accelerator: Accelerator, config: TuneConfig) -> dict[str, str]:
@@ -185,59 +184,55 @@ def show(outcome: Outcome, tracking: Tracking, console: Console) -> None:
 
 
 def _tune_all(plan: TunePlan, tracking: Tracking, run: Run, accelerator: Accelerator, console: Console) -> Summary:
-    main = accelerator.is_main_process
+    main, results = accelerator.is_main_process, []
     run.params({name: value for name, value in plan.config.model_dump(mode="json").items() if value is not None})
     run.inputs(plan.splits.values())
-    reused: list[dict[int, str]] = [_finished_seeds(plan, tracking) if main else {}]
-    broadcast_object_list(reused)
-    todo = [seed for seed in plan.config.seeds if seed not in reused[0]]
-    results = [_reuse(tracking, run, reused[0][seed]) for seed in plan.config.seeds if seed in reused[0] and main]
-    if todo:
-        results += _tune_seeds(plan, todo, tracking, run, accelerator, console, reused[0])
-    return Summary.of(plan.title, sorted(results, key=lambda r: plan.config.seeds.index(r.seed)))
+    bench = _LazyBench(plan, accelerator, console)
+    with TuneDisplay(plan.config.seeds, console, silent=not main) as display:
+        for seed in plan.config.seeds:
+            # another command may have this seed among its own: wait, then take its result
+            with alone(plan.seed_address(seed), wait=True) if main else nullcontext():
+                done = _finished_seed(plan, seed, tracking, main)
+                if done:
+                    display.note(seed, f"finished as run {done}")
+                    results += [_reuse(tracking, run, done)] if main else []
+                else:
+                    results.append(_in_child(bench, seed, tracking, run, display))
+    return Summary.of(plan.title, results)
 
 
-def _tune_seeds(
-    plan: TunePlan,
-    todo: Sequence[int],
-    tracking: Tracking,
-    run: Run,
-    accelerator: Accelerator,
-    console: Console,
-    reused: Mapping[int, str],
-) -> list[SeedResult]:
-    say = console.print if accelerator.is_main_process else _nothing
-    say(_opening(plan), highlight=False, soft_wrap=True)
-    backbone = plan.info.load(device=accelerator.device, dtype=torch.float32)
-    bench = Bench(plan, backbone, {role: plan.encode(role) for role in plan.splits}, accelerator)
-    unprompted, results = bench.unprompted(), []
-    with TuneDisplay(plan.config.seeds, console, silent=not accelerator.is_main_process) as display:
-        for seed, run_id in reused.items():
-            display.note(seed, f"finished as run {run_id}")
-        for seed in todo:
-            results.append(_in_child(bench, seed, unprompted, tracking, run, display))
-    return results
+class _LazyBench:
+    """The backbone, loaded for the first seed that needs it."""
+
+    def __init__(self, plan: TunePlan, accelerator: Accelerator, console: Console) -> None:
+        self.plan, self.accelerator, self._console = plan, accelerator, console
+
+    @cached_property
+    def loaded(self) -> tuple[Bench, dict[str, torch.Tensor]]:
+        """The bench and the scores without a prompt, which all seeds share."""
+        if self.accelerator.is_main_process:
+            self._console.print(_opening(self.plan), highlight=False, soft_wrap=True)
+        backbone = self.plan.info.load(device=self.accelerator.device, dtype=torch.float32)
+        encoded = {role: self.plan.encode(role) for role in self.plan.splits}
+        bench = Bench(self.plan, backbone, encoded, self.accelerator)
+        return bench, bench.unprompted()
 
 
-def _in_child(
-    bench: Bench,
-    seed: int,
-    unprompted: Mapping[str, torch.Tensor],
-    tracking: Tracking,
-    parent: Run,
-    display: TuneDisplay,
-) -> SeedResult:
-    plan, address = bench.plan, bench.plan.address(seed)
-    if not bench.accelerator.is_main_process:
+def _in_child(lazy: _LazyBench, seed: int, tracking: Tracking, parent: Run, display: TuneDisplay) -> SeedResult:
+    plan, main = lazy.plan, lazy.accelerator.is_main_process
+    bench, unprompted = lazy.loaded
+    if not main:
         return tune_seed(bench, seed, unprompted, tracking, Run(), display.update)
+    if plan.config.rerun:
+        FileCheckpoint(plan.seed_address(seed)).drop()
     tags = {
         "skillneurons.stage": "tune",
         "skillneurons.seed": str(seed),
-        ADDRESS: address,
+        ADDRESS: plan.seed_address(seed),
         **environment(bench.accelerator, plan.config),
     }
     with tracking.run(f"seed {seed} · {plan.title}", tags, parent) as run:
-        tracking.supersede(address, run)
+        tracking.supersede(plan.seed_address(seed), run)
         run.params({**plan.config.model_dump(mode="json"), "seeds": seed, "seed": seed})
         run.yaml(_effective(plan, (seed,)), "config.yaml")
         run.inputs(plan.splits.values())
@@ -246,11 +241,11 @@ def _in_child(
     return result
 
 
-def _finished_seeds(plan: TunePlan, tracking: Tracking) -> dict[int, str]:
-    if plan.config.rerun:
-        return {}
-    found = {seed: tracking.finished(plan.address(seed)) for seed in plan.config.seeds}
-    return {seed: run_id for seed, run_id in found.items() if run_id}
+def _finished_seed(plan: TunePlan, seed: int, tracking: Tracking, main: bool) -> str | None:
+    """The finished run of a seed, if there is one; the main process asks, all processes hear."""
+    found = [tracking.finished(plan.seed_address(seed)) if main and not plan.config.rerun else None]
+    broadcast_object_list(found)
+    return found[0]
 
 
 def _reuse(tracking: Tracking, parent: Run, run_id: str) -> SeedResult:
@@ -293,14 +288,6 @@ def _opening(plan: TunePlan) -> str:
     return text + (f"; {leaks} rows left out that a later split holds too" if leaks else "")
 
 
-def _device(config: TuneConfig) -> str:
-    if config.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device=cuda needs a GPU that torch sees", "none", "Use device=auto or device=cpu.")
-    return config.device
-
-
 def _commit() -> str:
     folder = Path(__file__).parent
     try:
@@ -314,7 +301,3 @@ def _commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head.stdout.strip()
-
-
-def _nothing(*args: object, **kwargs: object) -> None:
-    """What a process other than the main one prints."""

@@ -30,22 +30,26 @@ class TunePlan:
     words: LabelWords
     start: SoftPrompt | None = None
 
-    def address(self, *seeds: int) -> str:
-        """SHA-256 of what decides the prompts of these seeds: two equal addresses give equal prompts."""
-        return fingerprints.of_value(
-            {
-                "stage": "tune",
-                "method": METHOD_VERSION,
-                "seeds": seeds,
-                "config": self.config.deciding(),
-                "task": unsourced(self.task),
-                "words": self.words.ids,
-                "data": {role: split.fingerprint for role, split in self.splits.items()},
-                "backbone": self.info.fingerprint,
-                "placement": self.info.placement,
-                "start": self.start.fingerprint if self.start else None,
-            }
-        )
+    @property
+    def address(self) -> str:
+        """SHA-256 of what decides the outcome of the command: equal addresses give equal prompts."""
+        return fingerprints.of_value({"stage": "tune", "seeds": self.config.seeds, **self._deciding()})
+
+    def seed_address(self, seed: int) -> str:
+        """SHA-256 of what decides the prompt of one seed, whatever other seeds the command has."""
+        return fingerprints.of_value({"stage": "tune seed", "seed": seed, **self._deciding()})
+
+    def _deciding(self) -> dict[str, object]:
+        return {
+            "method": METHOD_VERSION,
+            "config": self.config.deciding(),
+            "task": unsourced(self.task),
+            "words": self.words.ids,
+            "data": {role: split.fingerprint for role, split in self.splits.items()},
+            "backbone": self.info.fingerprint,
+            "placement": self.info.placement,
+            "start": self.start.fingerprint if self.start else None,
+        }
 
     def encode(self, role: str, rows: int | None = None) -> Encoded:
         """The token ids of a split (or of its first rows), tokenised once for all seeds."""

@@ -101,7 +101,7 @@ def tune_seed(
     `result.json` is written last: a run without it is not a whole one.
     """
     plan = bench.plan
-    checkpoint = FileCheckpoint(plan.address(seed))
+    checkpoint = FileCheckpoint(plan.seed_address(seed))
     curves = _Curves(run)
 
     def report(progress: Progress) -> None:
@@ -276,7 +276,7 @@ def _version_tags(plan: TunePlan, result: SeedResult) -> dict[str, str]:
         "test_accuracy": f"{result.test.value:.6f}",
         "data": plan.splits["train"].fingerprint[:32],
         "backbone": plan.info.fingerprint[:32],
-        "address": plan.address(result.seed),
+        "address": plan.seed_address(result.seed),
     }
 
 

@@ -1,0 +1,195 @@
+"""Each mistake is one clear line and exit code 2, before anything is loaded or written."""
+
+import json
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from conftest import QUICK, ROOT, words
+from skillneurons.backbone import BackboneInfo
+from skillneurons.cli import main
+
+
+@pytest.fixture
+def refused(workplace, capsys, monkeypatch):
+    """Run a command that must be refused, and give back its line."""
+
+    def no_loading(self: BackboneInfo, **_: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(BackboneInfo, "load", no_loading)
+    there = sorted(workplace.rglob("*"))
+
+    def run(entry: str = "tune", **parameters: object) -> str:
+        before = sorted(workplace.rglob("*")) or there
+        assert main(words(entry, **{"prompt_length": 6, "max_length": 32, **parameters})) == 2
+        line = capsys.readouterr().err.strip()
+        assert line.startswith("skillneurons: ")
+        assert "\n" not in line
+        assert "Traceback" not in line
+        assert sorted(workplace.rglob("*")) == before, "nothing is written"
+        return line
+
+    return run
+
+
+@pytest.fixture
+def a_task(workplace):
+    """A file task in the working folder, which a test spoils."""
+
+    def write(rows: list[dict], **changes: object) -> str:
+        raw = yaml.safe_load((ROOT / "experiments" / "tasks" / "sst2.yaml").read_text())
+        del raw["hub"]
+        raw["name"] = "mine"
+        raw["file"] = {
+            "columns": {"text": "text"},
+            "label_names": {0: "negative", 1: "positive"},
+            "splits": {"train": "train.jsonl", "test": "test.jsonl"},
+        }
+        raw.update(changes)
+        (workplace / "mine.yaml").write_text(yaml.safe_dump(raw))
+        for split in ("train", "test"):
+            mine = [
+                {"text": f"{split} {row['text']}", **{k: v for k, v in row.items() if k != "text"}} for row in rows
+            ]
+            (workplace / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in mine))
+        return "mine.yaml"
+
+    return write
+
+
+ROWS = [{"text": f"film number {i}", "label": i % 2} for i in range(60)]
+
+
+def test_unknown_task_names_those_there_are(refused, tiny_roberta):
+    line = refused(model=tiny_roberta, task="sst3")
+    assert "'sst3'" in line
+    assert "film_notes" in line
+
+
+def test_unknown_model(refused):
+    line = refused(model="no-such-model", task="film_notes")
+    assert "no-such-model" in line
+
+
+def test_a_hub_that_cannot_be_reached_says_how_to_work_offline(refused):
+    line = refused(model="someone/some-model", task="film_notes")
+    assert "someone/some-model" in line
+    assert "folder" in line
+    assert "HF_HOME" in line or "cache" in line
+
+
+def test_a_hub_task_offline_says_what_to_do(refused, tiny_roberta):
+    line = refused(model=tiny_roberta, task="sst2")
+    assert "data_dir" in line
+
+
+def test_missing_data_folder(refused, tiny_roberta):
+    line = refused(model=tiny_roberta, task="sst2", data_dir="nowhere")
+    assert "nowhere" in line
+
+
+def test_missing_column(refused, tiny_roberta, a_task, workplace):
+    task = a_task([{"words": "x", **row} for row in ROWS])
+    spoilt = yaml.safe_load((workplace / task).read_text())
+    spoilt["file"]["columns"] = {"text": "sentence"}
+    (workplace / task).write_text(yaml.safe_dump(spoilt))
+    line = refused(model=tiny_roberta, task=task)
+    assert "sentence" in line
+    assert "words" in line
+
+
+def test_empty_split(refused, tiny_roberta, a_task, workplace):
+    task = a_task(ROWS)
+    (workplace / "test.jsonl").write_text("")
+    assert "test" in refused(model=tiny_roberta, task=task)
+
+
+def test_a_label_outside_the_label_words(refused, tiny_roberta, a_task):
+    line = refused(model=tiny_roberta, task=a_task([*ROWS, {"text": "odd", "label": 7}]))
+    assert "7" in line
+
+
+def test_a_label_word_of_several_tokens_shows_its_pieces(refused, tiny_roberta, a_task):
+    task = a_task(
+        ROWS, label_words={"masked_lm": ["negative", "incomprehensible"]}, templates={"masked_lm": "{text}"}
+    )
+    line = refused(model=tiny_roberta, task=task)
+    assert "'incomprehensible'" in line
+    assert "+" in line
+
+
+def test_one_class_in_train(refused, tiny_roberta, a_task):
+    line = refused(model=tiny_roberta, task=a_task([{**row, "label": 1} for row in ROWS]))
+    assert "train" in line
+
+
+def test_prompt_and_text_longer_than_the_positions(refused, tiny_roberta):
+    line = refused(model=tiny_roberta, task="film_notes", prompt_length=100, max_length=128)
+    assert "100 + 128" in line
+    assert "prompt_length" in line
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"learning_rate": "abc"}, ["learning_rate", "'abc'"]),
+        ({"lerning_rate": "1"}, ["lerning_rate", "learning_rate"]),
+        ({"seeds": "1,1"}, ["seeds must all differ"]),
+        ({"seeds": "-1"}, ["seeds"]),
+        ({"device": "cuda"}, ["device=cuda"]),
+        ({"placement": "suffix"}, ["placement"]),
+        ({"task": ""}, ["task must be given"]),
+        ({"max_steps": "0"}, ["max_steps"]),
+    ],
+)
+def test_bad_parameters(refused, tiny_roberta, parameters, said):
+    line = refused(**{"model": tiny_roberta, **QUICK, **parameters})
+    for word in said:
+        assert word in line
+
+
+def test_a_prefix_placement_is_for_decoders_alone(refused, tiny_roberta):
+    assert "placement" in refused(model=tiny_roberta, task="film_notes", placement="prefix")
+
+
+def test_an_adversarial_task_has_no_train_split(refused, tiny_roberta, tmp_path):
+    folder = tmp_path / "data" / "advglue"
+    folder.mkdir(parents=True)
+    row = {"text_a": "a", "label": 0, "method": "m", "construction": "c", "original": None}
+    (folder / "sst2.jsonl").write_text(json.dumps(row) + "\n")
+    line = refused(model=tiny_roberta, task="adv_sst2", data_dir=tmp_path / "data")
+    assert "sst2" in line
+    assert "train" in line
+
+
+def test_a_loss_that_is_not_finite_is_a_failed_run(workplace, tiny_roberta, capsys, monkeypatch):
+    assert main(words("tune", model=tiny_roberta, **{**QUICK, "learning_rate": "1e37"})) == 1
+    err = capsys.readouterr().err
+    assert "not finite" in err
+    assert "lower learning_rate" in err
+    store = MlflowClient(f"sqlite:///{workplace}/mlflow.db")
+    runs = store.search_runs([e.experiment_id for e in store.search_experiments()])
+    assert {run.info.status for run in runs} == {"FAILED"}
+    assert len(runs) == 2
+    assert all("not finite" in run.data.tags["skillneurons.error"] for run in runs)
+    assert not store.search_model_versions("name = 'film_notes.tiny-roberta'")
+
+
+def test_a_run_that_is_not_finished_lends_no_prompt(workplace, tiny_roberta, capsys):
+    assert main(words("tune", model=tiny_roberta, **{**QUICK, "learning_rate": "1e37"})) == 1
+    store = MlflowClient(f"sqlite:///{workplace}/mlflow.db")
+    run = store.search_runs([e.experiment_id for e in store.search_experiments()])[0]
+    capsys.readouterr()
+    given = {**QUICK, "init": "prompt", "init_prompt": f"runs:/{run.info.run_id}"}
+    assert main(words("tune", model=tiny_roberta, **given)) == 2
+    assert "FINISHED" in capsys.readouterr().err
+    assert main(words("tune", model=tiny_roberta, **{**given, "init_prompt": "runs:/nothere"})) == 2
+    assert "names a run" in capsys.readouterr().err
+
+
+def test_a_tracking_server_that_does_not_answer(workplace, tiny_roberta, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/at/all/mlflow.db")
+    assert main(words("tune", model=tiny_roberta, **QUICK)) == 2
+    assert "/nowhere/at/all" in capsys.readouterr().err
