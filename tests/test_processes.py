@@ -163,6 +163,33 @@ def test_two_processes_agree_with_one_and_count_every_row_once(start, workplace,
     assert (frames[0][scores] - frames[1][scores]).abs().to_numpy().max() < 1e-2
 
 
+def test_an_interrupt_is_a_killed_run_that_the_same_command_takes_up(start, workplace, tiny_roberta):
+    process = start("tune", model=tiny_roberta, **LONG)
+    while not list((workplace / ".skillneurons").glob("checkpoints/*.pt")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out = process.communicate()[0]
+    assert process.returncode == 130, out
+    assert "takes up where this one stopped" in out
+    assert "Traceback" not in out
+    assert {run.info.status for run in all_runs(workplace)} == {"KILLED"}
+    again = start("tune", model=tiny_roberta, **LONG)
+    assert again.wait() == 0, again.communicate()[0]
+    assert set(seed_prompts(workplace)) == {"0"}
+
+
+def test_bfloat16_tunes_and_is_evaluated_in_full_precision(start, workplace, tiny_roberta):
+    process = start("tune", model=tiny_roberta, precision="bf16", **QUICK)
+    out = process.communicate()[0]
+    assert process.returncode == 0, out
+    run = next(run for run in all_runs(workplace) if "skillneurons.seed" in run.data.tags)
+    assert run.data.params["precision"] == "bf16"
+    frame = pd.read_parquet(Path(run.info.artifact_uri.removeprefix("file://")) / "predictions" / "test.parquet")
+    scores = torch.tensor(frame["score_negative"].to_numpy())
+    assert not torch.equal(scores, scores.bfloat16().to(scores.dtype)), "scores have more than bf16's digits"
+
+
 def test_bad_input_is_exit_code_two_one_line_and_nothing_written(start, workplace, tiny_roberta):
     process = start("tune", model=tiny_roberta, **{**QUICK, "learning_rate": "abc"})
     out = process.communicate()[0]

@@ -145,6 +145,16 @@ def test_the_summary_compares_in_pairs_and_corrects_over_seeds(tuned):
         assert artifact(parent, f"figures/{name}.png").stat().st_size > 5000
 
 
+def test_a_table_keeps_a_tiny_p_value_and_the_ui_knows_it_for_a_table(workplace):
+    tracking = Tracking.connect()
+    with tracking.run("table", {}) as run:
+        run.table(pd.DataFrame({"p": [2.5e-23, float("nan")], "seed": [0, 1]}), "table.json")
+    raw = json.loads(tracking.text(run.id, "table.json"))
+    assert raw == {"columns": ["p", "seed"], "data": [[2.5e-23, 0], [None, 1]]}
+    frame = tracking.client.load_table(tracking.experiment_id, "table.json", run_ids=[run.id])
+    assert frame["p"][0] == pytest.approx(2.5e-23, rel=1e-12)
+
+
 def test_the_prompt_folder_holds_all_that_is_needed_to_use_it(tuned):
     (parent,) = parents()
     loaded = fetch(Tracking.connect(), f"runs:/{parent.info.run_id}")
@@ -257,6 +267,23 @@ def test_a_prompt_can_start_from_another(workplace, tiny_roberta, capsys):
     torch.testing.assert_close(first, second)
     assert tune(tiny_roberta, init="prompt", init_prompt=reference, prompt_length=5) == 2
     assert "[5, 32]; got [6, 32]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("architecture", "more", "placement"),
+    [("t5", {}, "encoder-prefix"), ("gpt2", {}, "suffix"), ("gpt2", {"placement": "prefix"}, "prefix")],
+)
+def test_every_family_tunes(workplace, tmp_path, architecture, more, placement):
+    from tiny_models import build
+
+    model = build(architecture, tmp_path / f"tiny-{architecture}")
+    assert tune(model, max_steps=16, **more) == 0
+    (run,) = runs("tags.`skillneurons.seed` = '0'")
+    prompt = SoftPrompt.load(artifact(run, "prompt"))
+    assert prompt.card["placement"] == placement
+    losses = [m.value for m in client().get_metric_history(run.info.run_id, "train/loss")]
+    assert np.isfinite(losses).all()
+    assert losses
 
 
 def test_collapsed_predictions_are_said(workplace, tiny_roberta, capsys):

@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoModel
 
 from skillneurons.backbone import BackboneInfo
 
@@ -70,11 +69,8 @@ def matrix_rate(device: str) -> float:
 
 
 def _shape(info: BackboneInfo) -> tuple[int, int, int]:
-    # on the meta device a model has its shapes and no memory
-    with torch.device("meta"):
-        model = AutoModel.from_config(info.config)
-    embeddings = {id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
-    weights = sum(p.numel() for p in model.parameters() if id(p) not in embeddings)
+    # embeddings are looked up, not multiplied
     config = info.config
-    layers = getattr(config, "num_hidden_layers", 12) + getattr(config, "num_decoder_layers", 0)
-    return weights, getattr(config, "hidden_size", info.embedding_width), layers
+    weights = info.parameter_count_estimate - config.vocab_size * info.embedding_width
+    layers = config.num_hidden_layers + getattr(config, "num_decoder_layers", 0)
+    return weights, config.hidden_size, layers

@@ -38,6 +38,7 @@ SUPERSEDED = "skillneurons.superseded_by"
 HOST = "skillneurons.host"
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
+TABLES = "mlflow.loggedArtifacts"  # by this the UI knows a JSON file for a table
 DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_EXPERIMENT = "skillneurons"
 
@@ -200,9 +201,15 @@ class Run:
             self._client.log_dict(self.id, dict(value), path)
 
     def table(self, frame: pd.DataFrame, path: str) -> None:
-        """A table that the UI shows and compares (JSON)."""
+        """A table that the UI shows and compares (JSON, floats in full, NaN as null).
+
+        MLflow's own log_table keeps ten decimals: a p-value of 1e-12 would read as 0.
+        """
         if self._client is not None:
-            self._client.log_table(self.id, frame, path)
+            rows = [[None if cell != cell else cell for cell in row] for row in frame.itertuples(index=False)]
+            self._client.log_dict(self.id, {"columns": list(frame.columns), "data": rows}, path)
+            tables = json.loads(self._client.get_run(self.id).data.tags.get(TABLES, "[]"))
+            self.tags({TABLES: json.dumps([*tables, {"path": path, "type": "table"}])})
 
     def parquet(self, frame: pd.DataFrame, path: str) -> None:
         """A table as a Parquet artifact."""
