@@ -1,111 +1,182 @@
-"""The generated task: same bytes for a seed, labels true by construction, splits kept apart."""
+"""What holds for every built-in task: same bytes for a seed, splits kept apart, balanced, no easy way out.
+
+Whether the labels are true is the business of test_builtin_labels.py.
+"""
 
 import hashlib
 import itertools
 import json
+import os
 import random
 import subprocess
 import sys
+from collections import Counter, defaultdict
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from skillneurons.builtin import GENERATORS, QUALITIES, SETTINGS, TOPICS, film_notes
+from skillneurons.builtin import ADVERSARIAL, CLEAN, GENERATORS, roles_of
+from skillneurons.data import load_splits
+from skillneurons.grammar import FACTORS, SIZES
+from skillneurons.tasks import load_task
 
 SRC = Path(__file__).parents[1] / "src"
-NEGATIONS = (" not ", " never ", " far from ", "nobody ", " hardly ")  # written out again, as a reader would
+TASKS = Path(__file__).parents[1] / "experiments" / "tasks"
+DIGESTS = {
+    "film_notes": "cf1610dcbed938a6",
+    "meal_notes": "66e2934358f8b40a",
+    "travel_questions": "bb1b37258db92a9b",
+    "office_requests": "c4098869001a32e5",
+    "household_facts": "f0a48a22acf22e3e",
+    "street_scenes": "163ff35b9c7f1048",
+    "duty_excuses": "af125d0d7e66d88c",
+    "fairness_claims": "1a25ab617f3afaf4",
+    "adv_film_notes": "e7868ad2658d8017",
+    "adv_meal_notes": "8f04b3a48d566b66",
+    "adv_travel_questions": "67309cb9b251acb4",
+    "adv_office_requests": "67e40b545cfed16f",
+    "adv_household_facts": "1bb71d17be67f51c",
+    "adv_street_scenes": "4baa4d460aa7b583",
+}
+FIELDS = {name: load_task(name, TASKS).fields for name in GENERATORS}
+FAMILIES = ("sentiment", "paraphrase", "nli", "ethics")
 
 
-@pytest.fixture(scope="module")
-def notes():
-    return film_notes("v1")
+@cache
+def rows_of(name):
+    return GENERATORS[name]("v1")
 
 
 def _digest(rows):
     return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _found(words, text):
-    return [word for word in words if f" {word} " in f" {text} "]
+def _all(name):
+    return [row for rows in rows_of(name).values() for row in rows]
 
 
-def test_the_bytes_of_a_seed_are_fixed(notes):
-    assert _digest(notes) == "7167d8b4144a5f4c"
+def _text(name, row):
+    return " ".join(row[field] for field in FIELDS[name])
 
 
-def test_another_process_and_a_used_generator_change_nothing(notes):
-    code = "import json; from skillneurons.builtin import film_notes; print(json.dumps(film_notes('v1')))"
-    random.seed(3)
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=SRC)
-    assert json.loads(other.stdout) == json.loads(json.dumps(notes)) == film_notes("v1")
+def _by_lookup(name, key):
+    """Test accuracy of the commonest training label among rows that share a key."""
+    counts = defaultdict(Counter)
+    for row in rows_of(name)["train"]:
+        counts[key(row)][row["label"]] += 1
+    guesses = {value: found.most_common(1)[0][0] for value, found in counts.items()}
+    test = rows_of(name)["test"]
+    return sum(guesses.get(key(row), test[0]["label"]) == row["label"] for row in test) / len(test)
 
 
-def test_another_seed_gives_other_rows(notes):
-    assert {row["text"] for row in film_notes("v2")["test"]} != {row["text"] for row in notes["test"]}
+class TestAll:
+    def test_four_families_of_two_domains_three_with_an_adversarial_version(self):
+        assert Counter(load_task(name, TASKS).family for name in CLEAN) == dict.fromkeys(FAMILIES, 2)
+        assert {f"adv_{name}" for name in CLEAN if load_task(name, TASKS).family != "ethics"} == set(ADVERSARIAL)
+
+    @pytest.mark.parametrize("name", GENERATORS)
+    def test_the_bytes_of_a_seed_are_fixed(self, name):
+        assert _digest(rows_of(name)) == DIGESTS[name]
+
+    def test_other_processes_with_other_hash_seeds_change_nothing(self):
+        code = (
+            "import json; from skillneurons.builtin import GENERATORS; "
+            "print(json.dumps({name: generator('v1') for name, generator in GENERATORS.items()}))"
+        )
+        random.seed(3)
+        for hash_seed in ("0", "77"):
+            env = {**os.environ, "PYTHONHASHSEED": hash_seed}
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=SRC, env=env)
+            assert {name: _digest(rows) for name, rows in json.loads(done.stdout).items()} == DIGESTS
+
+    @pytest.mark.parametrize("name", GENERATORS)
+    def test_a_second_call_gives_the_same_and_another_seed_other_rows(self, name):
+        assert GENERATORS[name]("v1") == rows_of(name)
+        assert GENERATORS[name]("v2")["test"] != rows_of(name)["test"]
+
+    @pytest.mark.parametrize("name", GENERATORS)
+    def test_roles_are_those_announced_and_every_row_is_there_once(self, name):
+        assert tuple(rows_of(name)) == roles_of(name)
+        texts = [tuple(row[field] for field in FIELDS[name]) for row in _all(name)]
+        assert len(set(texts)) == len(texts) >= 1000
+
+    @pytest.mark.parametrize("name", GENERATORS)
+    def test_texts_are_plain_lower_case_sentences(self, name):
+        for text in (row[field] for row in _all(name) for field in FIELDS[name]):
+            assert text.isascii()
+            assert text == text.lower() == " ".join(text.split())
+            assert text.endswith((" .", " ?"))
+            assert not set("{}") & set(text)
+
+    @pytest.mark.parametrize("name", GENERATORS)
+    def test_articles_fit_the_word_that_follows(self, name):
+        for first, second in itertools.pairwise(word for row in _all(name) for word in _text(name, row).split()):
+            if first in ("a", "an") and second != "hour":
+                assert (first == "an") == (second[0] in "aeiou"), (first, second)
+
+    @pytest.mark.parametrize("name", GENERATORS)
+    def test_every_split_is_balanced(self, name):
+        for rows in rows_of(name).values():
+            counts = Counter(row["label"] for row in rows)
+            assert set(counts) == set(load_task(name, TASKS).labels)
+            assert all(0.45 < n / len(rows) < 0.55 for n in counts.values())
+
+    @pytest.mark.parametrize("name", GENERATORS)
+    def test_the_task_file_carries_every_hidden_factor_and_loses_no_row(self, name):
+        task = load_task(name, TASKS)
+        columns = {column for row in _all(name) for column in row}
+        assert set(task.builtin.extras) == columns - {*task.fields, "label"} >= set(FACTORS)
+        splits = load_splits(task, roles=roles_of(name))
+        assert {role: len(split) for role, split in splits.items()} == {r: len(x) for r, x in rows_of(name).items()}
+        assert all(split.dropped_leaks == 0 for split in splits.values())
 
 
-def test_every_text_is_there_once(notes):
-    texts = [row["text"] for rows in notes.values() for row in rows]
-    assert len(texts) == len(set(texts)) == 1728
+@pytest.mark.parametrize("name", CLEAN)
+class TestClean:
+    def test_sizes(self, name):
+        assert {role: len(rows) for role, rows in rows_of(name).items()} == SIZES
 
+    def test_no_filling_is_in_two_splits(self, name):
+        def fillings(role):
+            return {frozenset(one.split(" / ")) for row in rows_of(name)[role] for one in row["filling"].split(" ; ")}
 
-def test_labels_follow_from_the_words(notes):
-    polarity_of = {word: polarity for polarity, words in QUALITIES.items() for word in words}
-    for row in (row for rows in notes.values() for row in rows):
-        [quality] = _found(polarity_of, row["text"])
-        negated = any(negation in row["text"] for negation in NEGATIONS)
-        assert row["negation"] == negated
-        assert row["polarity"] == polarity_of[quality]
-        assert (row["label"] == polarity_of[quality]) == (not negated)
+        parts = [fillings(role) for role in SIZES]
+        assert all(len(part) > 50 for part in parts)
+        assert not any(one & two for one, two in itertools.combinations(parts, 2))
 
+    def test_a_filling_is_in_the_text(self, name):
+        for row in _all(name):
+            words = {word for one in row["filling"].split(" ; ") for word in one.split(" / ")}
+            text = f" {_text(name, row)} ".replace("ies ", "y ")
+            assert all(word in text for word in words) or row["label"] == "not_entailment", row
 
-def test_hidden_factors_are_those_of_the_text(notes):
-    for row in (row for rows in notes.values() for row in rows):
-        frames = [part for setting in SETTINGS for part in setting.split("{note}") if part]
-        assert _found(TOPICS[row["topic"]], row["text"]), row
-        assert (row["length"] == "long") == any(part in row["text"] for part in frames), row
+    def test_every_word_of_dev_and_test_is_in_train(self, name):
+        words = {role: {w for row in rows for w in _text(name, row).split()} for role, rows in rows_of(name).items()}
+        assert words["dev"] | words["test"] <= words["train"]
 
+    def test_lengthening_clauses_are_recorded_and_both_lengths_are_common(self, name):
+        counts = Counter(row["length"] for row in rows_of(name)["train"])
+        assert set(counts) == {"short", "long"}
+        assert min(counts.values()) > 0.25 * SIZES["train"]
 
-def test_no_noun_and_quality_pair_is_in_two_splits(notes):
-    qualities, nouns = sum(QUALITIES.values(), ()), sum(TOPICS.values(), ())
+    @pytest.mark.parametrize("factor", ["length", "negation", "topic"])
+    def test_no_factor_tells_the_label(self, name, factor):
+        assert _by_lookup(name, lambda row: row[factor]) < 0.57
 
-    def pairs(role):
-        texts = [row["text"] for row in notes[role]]
-        return {(max(_found(nouns, t), key=len), *_found(qualities, t)) for t in texts}
+    def test_number_of_words_does_not_tell_the_label(self, name):
+        assert _by_lookup(name, lambda row: len(_text(name, row).split())) < 0.57
+        for field in FIELDS[name]:
+            assert _by_lookup(name, lambda row, field=field: len(row[field].split())) < 0.57
 
-    train, dev, test = pairs("train"), pairs("dev"), pairs("test")
-    assert not train & dev
-    assert not train & test
-    assert not dev & test
-    assert len(train) + len(dev) + len(test) == len(nouns) * len(qualities)
+    def test_no_template_tells_the_label(self, name):
+        for i in range(len(FIELDS[name]) if load_task(name, TASKS).family in ("paraphrase", "nli") else 1):
+            assert _by_lookup(name, lambda row, i=i: row["template"].split(", ")[i]) < 0.6
 
-
-def test_every_word_of_dev_and_test_is_in_train(notes):
-    words = {role: {w for row in rows for w in row["text"].split()} for role, rows in notes.items()}
-    assert words["dev"] | words["test"] <= words["train"]
-
-
-@pytest.mark.parametrize("role", ["train", "dev", "test"])
-def test_word_lookup_is_not_enough_and_classes_are_balanced(notes, role):
-    rows = notes[role]
-    lookup = sum(row["polarity"] == row["label"] for row in rows) / len(rows)
-    positive = sum(row["label"] == "positive" for row in rows) / len(rows)
-    assert 0.6 < lookup < 0.8
-    assert 0.45 < positive < 0.55
-
-
-def test_articles_fit_the_word_that_follows(notes):
-    checked = 0
-    for row in (row for rows in notes.values() for row in rows):
-        words = row["text"].split()
-        for article, word in itertools.pairwise(words):
-            if article in ("a", "an"):
-                assert (article == "an") == (word[0] in "aeiou"), row["text"]
-                checked += 1
-    assert checked > 100
-
-
-def test_every_generator_gives_the_three_roles():
-    assert GENERATORS
-    for generator in GENERATORS.values():
-        assert list(generator("x")) == ["train", "dev", "test"]
+    def test_no_single_word_tells_the_label(self, name):
+        words = Counter(word for row in rows_of(name)["train"] for word in {*_text(name, row).split()})
+        compared = 0
+        for word in (word for word, n in words.items() if n > 0.01 * SIZES["train"]):
+            compared += 1
+            assert _by_lookup(name, lambda row, word=word: word in _text(name, row).split()) < 0.65, word
+        assert compared > 50

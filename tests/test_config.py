@@ -1,5 +1,6 @@
 import pytest
 
+from skillneurons import config
 from skillneurons.cli import STAGES, arguments, help_text, main
 from skillneurons.config import TuneConfig, parse
 from skillneurons.errors import InputError
@@ -63,7 +64,7 @@ def test_arguments_are_read_in_both_forms():
 def test_help_names_every_parameter_with_its_default(entry, capsys):
     assert main([entry, "--help"]) == 0
     text = capsys.readouterr().out
-    for name, field in TuneConfig.model_fields.items():
+    for name, field in getattr(config, STAGES[entry][1]).model_fields.items():
         assert f"--{name} " in text
         assert field.description in text
     assert help_text(entry) in text

@@ -9,6 +9,7 @@ import pytest
 
 from skillneurons.data import Split, load_splits
 from skillneurons.errors import InputError
+from skillneurons.grammar import FACTORS
 from skillneurons.sources import FileSource, HubSource
 from skillneurons.tasks import Task, load_task
 
@@ -324,12 +325,12 @@ class TestRefusals:
 
 def test_the_built_in_task_needs_nothing():
     splits = load_splits(load_task("film_notes"), data_dir="/nowhere", max_train_rows=64)
-    assert [len(splits[role]) for role in ("train", "dev", "test")] == [64, 258, 258]
-    assert set(splits["test"].extras) == {"polarity", "negation", "topic", "length"}
+    assert [len(splits[role]) for role in ("train", "dev", "test")] == [64, 600, 1000]
+    assert set(splits["test"].extras) == {"polarity", *FACTORS}
     assert all(split.dropped_leaks == 0 for split in splits.values())
     assert isinstance(splits["dev"], Split)
 
 
 def test_the_built_in_tasks_fingerprints_are_fixed():
     found = {role: split.fingerprint[:12] for role, split in load_splits(load_task("film_notes")).items()}
-    assert found == {"train": "b7ee895cc385", "dev": "b21019bb4cd8", "test": "12691e5dd134"}
+    assert found == {"train": "cf679488c6d5", "dev": "07c766b194a2", "test": "900845494b30"}

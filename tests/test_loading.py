@@ -97,7 +97,7 @@ def test_mistakes_in_a_model_file(entry: dict[str, Any], message: str, tmp_path:
 
 
 def test_every_shipped_model_file_is_well_formed() -> None:
-    files = sorted(SHIPPED.glob("*.yaml"))
+    files = [file for file in sorted(SHIPPED.glob("*.yaml")) if "recipe" not in yaml.safe_load(file.read_text())]
     assert {"roberta-base", "roberta-large", "t5-base", "t5-small"} <= {file.stem for file in files}
     for file in files:
         entry = yaml.safe_load(file.read_text())

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from skillneurons.builtin import GENERATORS
 from skillneurons.errors import InputError
 from skillneurons.tasks import FAMILIES, load_task, unsourced
 
@@ -43,8 +44,8 @@ def _with(key, **changes):
 
 
 class TestShipped:
-    def test_the_papers_tasks_are_all_there(self):
-        assert set(NAMES) == PAPER | {"film_notes"}
+    def test_the_papers_tasks_and_the_built_in_ones_are_all_there(self):
+        assert set(NAMES) == PAPER | set(GENERATORS)
 
     @pytest.mark.parametrize("name", NAMES)
     def test_loads_with_two_words_a_family_and_renders(self, name):
@@ -94,7 +95,9 @@ class TestShipped:
         assert name == f"adv_{clean.name}"
         for key in ("family", "fields", "labels", "templates", "label_words", "published_words"):
             assert getattr(task, key) == getattr(clean, key)
-        assert task.hub.roles == task.file.roles == ("test",)
+        sources = [source for source in (task.hub, task.file, task.builtin) if source]
+        assert sources
+        assert all(source.roles == ("test",) for source in sources)
 
 
 class TestTask:
@@ -153,7 +156,7 @@ class TestFinding:
         assert load_task("sst2").fields == ("a", "b")
 
     def test_an_unknown_name_lists_the_known_ones(self):
-        with pytest.raises(InputError, match=r"adv_mnli, .*sst2; got 'sst3'"):
+        with pytest.raises(InputError, match=r"adv_mnli, .*sst2, .*; got 'sst3'"):
             load_task("sst3", FOLDER)
 
     def test_a_missing_file_is_named(self, tmp_path):

@@ -118,6 +118,20 @@ OPERATIONAL = {
 }
 
 
+class PretrainConfig(StageConfig):
+    """What `pretrain` takes; the recipe decides the weights, the rest says where and how fast."""
+
+    corpus: str = Field(description="folder of <data set>/train.jsonl")
+    recipe: str = Field(description="a recipe, e.g. experiments/models/pocket.yaml")
+    models: str | None = Field(None, description="which models of the recipe, with commas; else all")
+    out: str | None = Field(None, description="folder the model folders are written to; else in the state folder")
+    steps: int | None = Field(None, ge=1, description="instead of the recipe's train.steps")
+    seed: int | None = Field(None, ge=0, description="instead of the recipe's seed")
+    save_every: int = Field(100, ge=1, description="steps between checkpoints")
+    threads: int = Field(0, ge=0, description="CPU threads; 0: as torch chooses")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
+
+
 class MainConfig(TuneConfig):
     """What `main` takes: everything `tune` does, with the embedded default filled in."""
 

@@ -46,7 +46,7 @@ def resolve(reference: str, revision: str | None, models_dir: Path | None) -> So
         return _from_gguf(path)
     if HUB_ID.fullmatch(reference) and not reference.startswith("."):
         return _from_hub(reference, revision, models_dir)
-    known = listed(sorted(file.stem for file in models_dir.glob("*.yaml"))) or "none"
+    known = listed(_known(models_dir)) or "none"
     must = "a model is a name in experiments/models, a folder, a .gguf file or a Hugging Face id"
     raise InputError(must, repr(reference), f"Known names: {known}.")
 
@@ -84,7 +84,7 @@ def _from_cache(model_id: str, revision: str | None, models_dir: Path, error: Ex
     try:
         return str(huggingface_hub.snapshot_download(model_id, revision=revision, local_files_only=True))
     except (OSError, ValueError, RuntimeError):
-        known = listed(sorted(file.stem for file in models_dir.glob("*.yaml"))) or "none"
+        known = listed(_known(models_dir)) or "none"
         at = f"{model_id}@{revision}" if revision else model_id
         raise InputError(
             f"the Hugging Face model {at} can be fetched or is in the cache",
@@ -101,7 +101,7 @@ def _from_yaml(file: Path, revision: str | None) -> Source:
     if "id" in entry:
         found = _from_hub(str(entry["id"]), revision, file.parent)
     elif "package" in entry:
-        found = _from_gguf(_package_folder(str(entry["package"])) / str(entry["gguf"]))
+        found = _from_package(entry)
     else:
         folder = (file.parent / Path(str(entry["folder"])).expanduser()).resolve()
         found = _from_gguf(folder / str(entry["gguf"])) if "gguf" in entry else _from_folder(folder)
@@ -115,16 +115,39 @@ def _from_yaml(file: Path, revision: str | None) -> Source:
     )
 
 
+def _from_package(entry: Mapping[str, object]) -> Source:
+    place = _package_folder(str(entry["package"])) / str(entry.get("folder", ""))
+    return _from_gguf(place / str(entry["gguf"])) if "gguf" in entry else _from_folder(place)
+
+
+def _known(models_dir: Path) -> list[str]:
+    """The names of models; a recipe of `pretrain` beside them is none."""
+    return sorted(file.stem for file in models_dir.glob("*.yaml") if not _is_recipe(file))
+
+
+def _is_recipe(file: Path) -> bool:
+    return any(line.startswith("recipe:") for line in file.read_text(encoding="utf-8").splitlines())
+
+
 def _check_entry(entry: object, file: Path) -> None:
+    if isinstance(entry, dict) and "recipe" in entry:
+        must = "a model is one that is there"
+        made = "Name a model it makes, once `pretrain` has made it."
+        raise InputError(must, f"{file.stem}, a recipe of {entry['recipe']}", made)
     if not isinstance(entry, dict) or set(entry) - KEYS:
         unknown = listed(sorted(map(str, set(entry) - KEYS))) if isinstance(entry, dict) else type(entry).__name__
         raise InputError(f"{file} has only the keys {listed(sorted(KEYS))}", unknown, "Mend the file.")
-    places = [key for key in ("id", "folder", "package") if key in entry]
-    if len(places) != 1 or ("package" in entry and "gguf" not in entry) or ("id" in entry and "gguf" in entry):
-        must = f"{file} names one place: id, folder, folder and gguf, or package and gguf"
+    if not _one_place(entry):
+        must = f"{file} names one place: id, folder, or package with folder or gguf (a folder may hold a gguf)"
         raise InputError(must, listed(sorted(entry)), "Mend the file.")
     if not isinstance(entry.get("tune") or {}, dict):
         raise InputError(f"tune in {file} maps parameters to values", repr(entry["tune"]), "Mend the file.")
+
+
+def _one_place(entry: Mapping[str, object]) -> bool:
+    if "package" in entry:
+        return "id" not in entry and ("folder" in entry or "gguf" in entry)
+    return ("id" in entry) != ("folder" in entry) and not ("id" in entry and "gguf" in entry)
 
 
 def _package_folder(package: str) -> Path:

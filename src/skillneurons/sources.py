@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Protocol
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from skillneurons.builtin import GENERATORS
+from skillneurons.builtin import GENERATORS, roles_of
 from skillneurons.errors import InputError, listed
 
 Row = Mapping[str, object]
@@ -163,8 +163,8 @@ class BuiltinSource(Mapped):
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """All three: a generator makes every role."""
-        return ("train", "dev", "test")
+        """All three, or test alone for an adversarial task."""
+        return roles_of(self.name)
 
     def describe(self, role: str) -> str:
         """For example `builtin:film_notes/v1@dev`."""

@@ -20,7 +20,7 @@ from accelerate.utils import broadcast_object_list
 from rich.console import Console
 
 from skillneurons.checkpoints import FileCheckpoint, alone
-from skillneurons.config import TuneConfig
+from skillneurons.config import StageConfig, TuneConfig
 from skillneurons.display import TuneDisplay, clock
 from skillneurons.errors import InputError
 from skillneurons.estimate import Work, estimate
@@ -154,7 +154,7 @@ def process_count(config: TuneConfig) -> int:
     return config.processes or (max(1, torch.cuda.device_count()) if config.device_type == "cuda" else 1)
 
 
-def environment(accelerator: Accelerator, config: TuneConfig) -> dict[str, str]:
+def environment(accelerator: Accelerator, config: StageConfig) -> dict[str, str]:
     """Tags that say with what a run was made."""
     device = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else platform.processor() or "cpu"
     versions = " ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "accelerate", "mlflow"))

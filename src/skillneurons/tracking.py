@@ -7,6 +7,7 @@ store here. Only this floor imports mlflow.
 import contextlib
 import json
 import os
+import shutil
 import socket
 import tempfile
 import time
@@ -23,7 +24,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 from mlflow import MlflowClient, set_tracking_uri
-from mlflow.artifacts import load_text
+from mlflow.artifacts import download_artifacts, load_text
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
@@ -146,6 +147,22 @@ class Tracking:
             raise InputError(
                 f"the run holds {path}", f"runs:/{run_id} without it", "Name a finished run of that stage."
             ) from error
+
+    def download(self, run_id: str, path: str, folder: Path) -> None:
+        """Put an artifact folder of a run at `folder`, in place of what is there.
+
+        Raises:
+            InputError: the run does not hold it.
+        """
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as place:
+            try:
+                found = download_artifacts(artifact_uri=f"runs:/{run_id}/{path}", dst_path=place)
+            except (MlflowException, OSError) as error:
+                must, do = f"run {run_id} holds {path}", "Work it again with rerun=true."
+                raise InputError(must, _first_line(error), do) from error
+            shutil.rmtree(folder, ignore_errors=True)
+            Path(found).rename(folder)
 
     def _with_address(self, address: str, status: str) -> list[Any]:
         everywhere = [experiment.experiment_id for experiment in self.client.search_experiments()]
