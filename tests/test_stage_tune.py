@@ -75,6 +75,8 @@ def tuned(finished, workplace, monkeypatch):
 def test_a_parent_with_a_child_a_seed_each_whole(tuned):
     (parent,) = parents()
     assert parent.info.status == "FINISHED"
+    kind = client().get_experiment(parent.info.experiment_id).tags["mlflow.experimentKind"]
+    assert kind == "custom_model_development"
     assert not any("skillneurons.error" in run.data.tags for run in runs())
     seeds = children(parent)
     assert [run.data.tags["skillneurons.seed"] for run in seeds] == ["0", "1"]

@@ -38,6 +38,7 @@ SAME_AS = "skillneurons.same_as"
 SUPERSEDED = "skillneurons.superseded_by"
 HOST = "skillneurons.host"
 PARENT = "mlflow.parentRunId"
+KIND = "mlflow.experimentKind"
 NOTE = "mlflow.note.content"
 TABLES = "mlflow.loggedArtifacts"  # by this the UI knows a JSON file for a table
 DEFAULT_URI = "sqlite:///mlflow.db"
@@ -62,7 +63,9 @@ class Tracking:
         try:
             with _first_touch(uri):
                 client = MlflowClient(uri)
-                return cls(client, _experiment(client))
+                experiment_id = _experiment(client)
+                _as_training(client, experiment_id)
+                return cls(client, experiment_id)
         except InputError:
             raise
         except Exception as error:
@@ -309,6 +312,12 @@ def _experiment(client: MlflowClient) -> str:
         with contextlib.suppress(MlflowException):
             return str(client.create_experiment(name))
     raise InputError("the experiment can be made", name, "Restore it if it was deleted, or choose another.")
+
+
+def _as_training(client: MlflowClient, experiment_id: str) -> None:
+    # without a kind the UI opens an experiment in its view for chat applications
+    if KIND not in client.get_experiment(experiment_id).tags:
+        client.set_experiment_tag(experiment_id, KIND, "custom_model_development")
 
 
 def _first_line(error: BaseException) -> str:
