@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from typing import Self
 
 from rich.console import Console
 from rich.live import Live
@@ -20,19 +21,18 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
-class TuneDisplay:
-    """One row a seed: step, loss, dev accuracy, speed, time left.
+class _Rows:
+    """Named rows of cells: a live table on a terminal, plain lines elsewhere, nothing if silent."""
 
-    Without a terminal each evaluation on dev becomes one plain line. A silent display (another process
-    than the main one) shows nothing.
-    """
+    columns: tuple[str, ...]
+    prefix = ""  # of a row's name in a plain line
 
-    def __init__(self, seeds: Sequence[int], console: Console, silent: bool = False) -> None:
-        self._rows: dict[int, tuple[str, ...]] = dict.fromkeys(seeds, ("waiting", "", "", "", ""))
+    def __init__(self, names: Sequence[object], console: Console, silent: bool = False) -> None:
+        self._rows = {str(name): self._word("waiting") for name in names}
         self._console, self._silent = console, silent
         self._live: Live | None = None
 
-    def __enter__(self) -> "TuneDisplay":
+    def __enter__(self) -> Self:
         if self._console.is_terminal and not self._silent:
             self._live = Live(self._table(), console=self._console, refresh_per_second=4)
             self._live.start()
@@ -42,86 +42,64 @@ class TuneDisplay:
         if self._live is not None:
             self._live.stop()
 
-    def update(self, progress: Progress) -> None:
-        """Show the progress of one seed."""
-        if self._silent:
-            return
-        self._rows[progress.seed] = _cells(progress)
-        if self._live is not None:
-            self._live.update(self._table())
-        elif progress.at_evaluation:
-            step, loss, dev, speed, left = _cells(progress)
-            self.say(f"seed {progress.seed}  step {step}  loss {loss}  dev {dev}  {speed} rows/s  left {left}")
-
-    def note(self, seed: int, text: str) -> None:
-        """Replace a seed's row by a word (`reused`, `done`)."""
-        self._rows[seed] = (text, "", "", "", "")
-        if self._live is not None:
-            self._live.update(self._table())
-        else:
-            self.say(f"seed {seed}  {text}")
+    def note(self, name: object, text: str) -> None:
+        """Replace a row by a word."""
+        self._show(name, self._word(text), f"{self.prefix}{name}  {text}")
 
     def say(self, line: str) -> None:
         """A line above the table."""
         if not self._silent:
             self._console.print(line, highlight=False, soft_wrap=True)
 
-    def _table(self) -> Table:
-        table = Table("seed", "step", "loss", "dev accuracy", "rows/s", "time left")
-        for seed, cells in self._rows.items():
-            table.add_row(str(seed), *cells)
-        return table
-
-
-class PretrainDisplay:
-    """One row a model: step, training losses, held-out loss, speed, time left; plain lines without a terminal."""
-
-    def __init__(self, names: Sequence[str], console: Console) -> None:
-        self._rows: dict[str, tuple[str, ...]] = dict.fromkeys(names, ("waiting", "", "", "", "", ""))
-        self._console, self._said = console, 0.0
-        self._live: Live | None = None
-
-    def __enter__(self) -> "PretrainDisplay":
-        if self._console.is_terminal:
-            self._live = Live(self._table(), console=self._console, refresh_per_second=4)
-            self._live.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    def update(self, progress: PretrainProgress) -> None:
-        """Show the progress of one model; without a terminal at most every 20 seconds."""
-        self._rows[progress.name] = _pretrain_cells(progress)
+    def _show(self, name: object, cells: tuple[str, ...], line: str | None) -> None:
+        # the table shows every change, plain lines only those that are worth one
+        self._rows[str(name)] = cells
         if self._live is not None:
             self._live.update(self._table())
-        elif progress.at_measurement or time.monotonic() - self._said > PLAIN_SECONDS:
-            self._said = time.monotonic()
-            step, text, cloze, held, speed, left = self._rows[progress.name]
-            self.say(
-                f"{progress.name}  step {step}  text {text}  rows {cloze}  {held}  {speed} tokens/s  left {left}"
-            )
+        elif line is not None:
+            self.say(line)
 
-    def note(self, name: str, text: str) -> None:
-        """Replace a model's row by a word."""
-        self._rows[name] = (text, "", "", "", "", "")
-        if self._live is not None:
-            self._live.update(self._table())
-        else:
-            self.say(f"{name}  {text}")
-
-    def say(self, line: str) -> None:
-        """A line above the table."""
-        self._console.print(line, highlight=False, soft_wrap=True)
+    def _word(self, text: str) -> tuple[str, ...]:
+        return (text, *[""] * (len(self.columns) - 2))
 
     def _table(self) -> Table:
-        table = Table(
-            "model", "step", "text loss", "row loss", "held out: text, rows, accuracy", "tokens/s", "time left"
-        )
+        table = Table(*self.columns)
         for name, cells in self._rows.items():
             table.add_row(name, *cells)
         return table
+
+
+class TuneDisplay(_Rows):
+    """One row a seed: step, loss, dev accuracy, speed, time left.
+
+    Without a terminal each evaluation on dev becomes one plain line. A silent display (another process
+    than the main one) shows nothing.
+    """
+
+    columns = ("seed", "step", "loss", "dev accuracy", "rows/s", "time left")
+    prefix = "seed "
+
+    def update(self, progress: Progress) -> None:
+        """Show the progress of one seed."""
+        step, loss, dev, speed, left = cells = _cells(progress)
+        line = f"{self.prefix}{progress.seed}  step {step}  loss {loss}  dev {dev}  {speed} rows/s  left {left}"
+        self._show(progress.seed, cells, line if progress.at_evaluation else None)
+
+
+class PretrainDisplay(_Rows):
+    """One row a model: step, training losses, held-out loss, speed, time left; plain lines without a terminal."""
+
+    columns = ("model", "step", "text loss", "row loss", "held out: text, rows, accuracy", "tokens/s", "time left")
+    _said = 0.0
+
+    def update(self, progress: PretrainProgress) -> None:
+        """Show the progress of one model; without a terminal at most every 20 seconds."""
+        step, text, cloze, held, speed, left = cells = _pretrain_cells(progress)
+        line = f"{progress.name}  step {step}  text {text}  rows {cloze}  {held}  {speed} tokens/s  left {left}"
+        due = progress.at_measurement or time.monotonic() - self._said > PLAIN_SECONDS
+        self._show(progress.name, cells, line if due else None)
+        if due:
+            self._said = time.monotonic()
 
 
 def _pretrain_cells(progress: PretrainProgress) -> tuple[str, ...]:
