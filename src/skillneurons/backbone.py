@@ -199,6 +199,11 @@ class Backbone(ABC):
         """Inside, `fn(tap, activation [B, N, F])` sees every tap; a tensor it returns takes its place."""
         return taps.tapped(self.model, self.taps, fn)
 
+    def read(self, inputs: Inputs, of: Sequence[Tap], fn: TapFunction) -> None:
+        """Run the model as far as the last of some taps and show each to `fn`; nothing behind it is computed."""
+        with taps.stopping(self.model, of, fn), self._placed(inputs):
+            self.model(**self._arguments(inputs))
+
     @contextmanager
     def dropout(self, on: bool) -> Iterator[None]:
         """Inside, dropout is on or off; afterwards as it was."""

@@ -4,8 +4,11 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 
 def of_value(value: object) -> str:
@@ -29,3 +32,9 @@ def of_files(files: Iterable[Path]) -> str:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
+
+
+def of_array(array: NDArray[Any]) -> str:
+    """SHA-256 (hex) of an array's shape, type and values."""
+    head = json.dumps([list(array.shape), array.dtype.str]).encode()
+    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -8,7 +8,7 @@ tapped once for each time it runs.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -103,6 +103,23 @@ def tapped(model: nn.Module, taps: Sequence[Tap], fn: TapFunction) -> Iterator[N
         for name in dict.fromkeys(tap.module for tap in taps):
             module = model.get_submodule(name)
             hooks.enter_context(module.register_forward_pre_hook(lambda _, args, name=name: at(name, args)))
+        yield
+
+
+class _Enough(Exception):  # noqa: N818 - it reports no error
+    """Everything that was asked for has been read."""
+
+
+@contextmanager
+def stopping(model: nn.Module, taps: Sequence[Tap], fn: TapFunction) -> Iterator[None]:
+    """As `tapped`, for one forward pass that ends at the last of the taps."""
+
+    def until_last(tap: Tap, activation: Tensor) -> None:
+        fn(tap, activation)
+        if tap == taps[-1]:
+            raise _Enough
+
+    with suppress(_Enough), tapped(model, taps, until_last):
         yield
 
 
