@@ -15,10 +15,10 @@ FLOORS = {
     2: "backbone masked_lm encoder_decoder decoder_only taps sites tokens layout references "
     "loading demo_model vocabulary",
     3: "encoding evaluation initialisation tuning estimate figures checkpoints recipes objectives cloze "
-    "token_corpus cooccurrence pair lessons pretraining stream null discovery",
+    "token_corpus cooccurrence pair lessons pretraining stream null discovery stability neuron_cards neuron_figures",
     4: "tracking registry served_prompt",
     5: "config display launching tune_plan tune_report tune_seed stage_tune stage_main pretrain_plan "
-    "pretrain_card stage_pretrain cli __main__",
+    "pretrain_card stage_pretrain discover_plan discover_report stage_discover cli __main__",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 

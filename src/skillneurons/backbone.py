@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from skillneurons import fingerprints, taps, tokens
 from skillneurons.errors import InputError
@@ -203,6 +204,19 @@ class Backbone(ABC):
         """Run the model as far as the last of some taps and show each to `fn`; nothing behind it is computed."""
         with taps.stopping(self.model, of, fn), self._placed(inputs):
             self.model(**self._arguments(inputs))
+
+    def vocabulary_direction(self, tap: Tap, neuron: int) -> Tensor | None:
+        """What a neuron's output weights add to each token's score, `[V]`, up to what the head does before (a norm).
+
+        The neuron's row of the output projection times the output embeddings (Geva et al. 2022, arXiv
+        2203.14680). None where its stack does not feed the head, or the two differ in width.
+        """
+        head = self.model.get_output_embeddings()
+        weight = self.model.get_submodule(tap.module).weight
+        column = weight[neuron] if isinstance(self.model.get_submodule(tap.module), Conv1D) else weight[:, neuron]
+        if tap.stack != self.stacks[-1] or not isinstance(head, nn.Linear) or head.in_features != len(column):
+            return None
+        return (head.weight @ column).float().cpu()  # type: ignore[no-any-return]
 
     @contextmanager
     def dropout(self, on: bool) -> Iterator[None]:

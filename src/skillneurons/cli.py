@@ -15,6 +15,7 @@ from skillneurons.errors import InputError, listed
 STAGES = {
     "main": ("stage_main", "MainConfig", "the whole chain on the embedded default"),
     "tune": ("stage_tune", "TuneConfig", "tune one soft prompt a seed on a frozen model"),
+    "discover": ("stage_discover", "DiscoverConfig", "find the skill neurons that a task's prompts activate"),
     "pretrain": ("stage_pretrain", "PretrainConfig", "train the pair of small backbones from a folder of texts"),
 }
 

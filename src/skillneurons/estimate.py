@@ -58,6 +58,11 @@ def estimate(work: Work, device: str) -> Estimate:
     )
 
 
+def forward_seconds(info: BackboneInfo, tokens: float, device: str) -> float:
+    """Seconds to read so many tokens, forward alone; right within a factor of about two."""
+    return _shape(info)[0] * tokens * 2 / (EFFICIENCY * matrix_rate(device))
+
+
 def matrix_rate(device: str) -> float:
     """Floating-point operations a second of a float32 matrix product on this device, measured now."""
     left, right = torch.randn(512, 768, device=device), torch.randn(768, 3072, device=device)

@@ -1,4 +1,4 @@
-"""Figures of the tuning stage, drawn without pyplot, so that no global matplotlib state is touched.
+"""Figures of the tuning stage, and how all figures look; without pyplot, which keeps global state.
 
 Data stay fractions on the axes; only the tick labels read in percent. Colours are those of Okabe and
 Ito, told apart by colour-blind readers; every series has its own marker too.
@@ -18,9 +18,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 from numpy.typing import NDArray
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_INK, _GREY = "#222222", "#767676"
+_INK, GREY = "#222222", "#767676"
 _PANEL_POINTS = 240  # width of a panel of the learning curves, in points of paper
 _MANY_POINTS = 100  # a shorter loss curve is shown as it is
 
@@ -73,19 +73,19 @@ def learning_curves(histories: Mapping[int, Curve], majority: float) -> Figure:
         ValueError: no seed.
     """
     _require_some(histories, "seed")
-    figure, (left, right) = _canvas(8.4, 3.7, panels=2)
+    figure, (left, right) = canvas(8.4, 3.7, panels=2)
     room, middle = _room(histories), (len(histories) - 1) / 2
     for index, (seed, curve) in enumerate(sorted(histories.items())):
         aside = ScaledTranslation((index - middle) * room / 72, 0, figure.dpi_scale_trans)
         _draw_loss(left, curve, index, f"seed {seed}")
         _draw_dev(right, curve, index, f"seed {seed}", right.transData + aside, room)
-    _dress(left, "Training loss", "loss", "step")
-    _dress(right, "Dev accuracy, 95% interval", "accuracy", "step")
+    dress(left, "Training loss", "loss", "step")
+    dress(right, "Dev accuracy, 95% interval", "accuracy", "step")
     left.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    _percent(right)
+    percent(right)
     _draw_majority(right, majority)
     ring = Line2D([], [], linestyle="none", marker="o", markersize=10, label="selected step", **_ring(_INK))
-    _legend_below(figure, [*right.get_legend_handles_labels()[0], ring])
+    legend_below(figure, [*right.get_legend_handles_labels()[0], ring])
     return figure
 
 
@@ -102,19 +102,19 @@ def accuracy_by_seed(rows: Sequence[Bar], majority: float, title: str) -> Figure
     """
     _require_some(rows, "row")
     seeds, conditions = sorted({row.seed for row in rows}), list(dict.fromkeys(row.condition for row in rows))
-    figure, (axes,) = _canvas(8.0, 4.0, panels=1)
+    figure, (axes,) = canvas(8.0, 4.0, panels=1)
     for index, condition in enumerate(conditions):
         offset = 0.64 * ((index + 0.5) / len(conditions) - 0.5)
         chosen = [row for row in rows if row.condition == condition]
         points = [(seeds.index(row.seed) + offset, row.value, row.low, row.high) for row in chosen]
         _draw_points(axes, points, index, condition, axes.transData, 1.5, linestyle="none", markersize=7.5)
-    _dress(axes, title, "accuracy, 95% interval")
+    dress(axes, title, "accuracy, 95% interval")
     axes.set_xlim(-0.5, len(seeds) - 0.5)
     axes.set_xticks(range(len(seeds)), [f"seed {seed}" for seed in seeds])
     axes.tick_params(axis="x", length=0)
-    _percent(axes)
+    percent(axes)
     _draw_majority(axes, majority)
-    _legend_below(figure, axes.get_legend_handles_labels()[0])
+    legend_below(figure, axes.get_legend_handles_labels()[0])
     return figure
 
 
@@ -123,13 +123,14 @@ def write(figure: Figure, path: str | PathLike[str]) -> None:
     FigureCanvasAgg(figure).print_figure(path, format="png", dpi=150, metadata={"Software": None})
 
 
-def _canvas(width: float, height: float, panels: int) -> tuple[Figure, Sequence[Axes]]:
+def canvas(width: float, height: float, panels: int) -> tuple[Figure, Sequence[Axes]]:
+    """A figure of so many inches with panels side by side."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     return figure, figure.subplots(1, panels, sharex=True, squeeze=False)[0]
 
 
 def _draw_loss(axes: Axes, curve: Curve, index: int, label: str) -> None:
-    colour = _COLOURS[index % len(_COLOURS)]
+    colour = COLOURS[index % len(COLOURS)]
     steps, losses = np.array(curve.train, dtype=np.float64).reshape(-1, 2).T
     if len(steps) <= _MANY_POINTS:
         axes.plot(steps, losses, color=colour, linewidth=1.6, label=label)
@@ -155,7 +156,7 @@ def _draw_dev(axes: Axes, curve: Curve, index: int, label: str, aside: Transform
     size = min(4.5, 2 + room)
     _draw_points(axes, curve.dev, index, label, aside, min(1.3, 0.5 + room / 4), linestyle="-", markersize=size)
     best = next(point[:2] for point in curve.dev if point[0] == curve.best_step)
-    colour = _COLOURS[index % len(_COLOURS)]
+    colour = COLOURS[index % len(COLOURS)]
     axes.plot(*best, marker="o", markersize=10, transform=aside, zorder=4, **_ring(colour))
 
 
@@ -170,7 +171,7 @@ def _draw_points(
 ) -> None:
     """Marks (x, value, low, high) and whiskers that end exactly at low and high."""
     x, value, low, high = np.array(points, dtype=np.float64).T
-    colour, marker = _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+    colour, marker = COLOURS[index % len(COLOURS)], _MARKERS[index % len(_MARKERS)]
     axes.vlines(x, low, high, colors=colour, linewidth=whisker, alpha=0.55, transform=transform, zorder=2)
     # matplotlib leaves shifted artists out of the axis limits
     axes.update_datalim(np.stack([np.tile(x, 2), np.concatenate([low, high])], axis=1))
@@ -193,7 +194,7 @@ def _ring(colour: str) -> dict[str, Any]:
 
 def _draw_majority(axes: Axes, majority: float) -> None:
     """A dashed line, named outside the axes where no data can lie under the words."""
-    axes.axhline(majority, color=_GREY, linestyle=(0, (5, 3)), linewidth=1.2, zorder=1)
+    axes.axhline(majority, color=GREY, linestyle=(0, (5, 3)), linewidth=1.2, zorder=1)
     axes.annotate(
         f"majority\n{majority:.1%}",
         (1, majority),
@@ -202,27 +203,30 @@ def _draw_majority(axes: Axes, majority: float) -> None:
         textcoords="offset points",
         va="center",
         fontsize=9,
-        color=_GREY,
+        color=GREY,
     )
 
 
-def _dress(axes: Axes, title: str, ylabel: str, xlabel: str = "") -> None:
+def dress(axes: Axes, title: str, ylabel: str, xlabel: str = "") -> None:
+    """Title, axis labels, grid and spines as all our figures have them."""
     axes.set_title(title, loc="left", fontsize=11, color=_INK)
     axes.set_xlabel(xlabel, fontsize=10, color=_INK)
     axes.set_ylabel(ylabel, fontsize=10, color=_INK)
-    axes.tick_params(labelsize=9.5, color=_GREY, labelcolor=_INK)
+    axes.tick_params(labelsize=9.5, color=GREY, labelcolor=_INK)
     axes.grid(axis="y", color="#E4E4E4", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_GREY)
+    axes.spines[["left", "bottom"]].set_color(GREY)
 
 
-def _percent(axes: Axes) -> None:
+def percent(axes: Axes) -> None:
+    """The y axis in percent."""
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
 
 
-def _legend_below(figure: Figure, handles: Sequence[Any]) -> None:
+def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
+    """The legend under the panels, six to a row."""
     rows = -(-len(handles) // 6)
     columns = -(-len(handles) // rows)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5)

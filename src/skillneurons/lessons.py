@@ -82,7 +82,8 @@ class Lessons:
     def lesson(self, step: int) -> Lesson:
         """What step number `step` (from 0) teaches; depends on the recipe, the corpus and the step alone."""
         recipe = self.recipe
-        labelled = round(recipe.train.tokens_per_step * recipe.supervised.share)
+        share = 1.0 if step < recipe.supervised.alone_steps else recipe.supervised.share
+        labelled = round(recipe.train.tokens_per_step * share)
         pieces = round((recipe.train.tokens_per_step - labelled) / recipe.text.length)
         texts = tuple(self._piece(step * pieces + index) for index in range(pieces))
         return Lesson(texts, tuple(self._examples(step, labelled)))
@@ -134,7 +135,8 @@ class Lessons:
         rng, supervised = np.random.default_rng(mix(self.recipe.seed, 1, step)), self.recipe.supervised
         drawn: list[Example] = []
         while tokens > 0 and self._names:
-            task = self.tasks[self._next_task(rng)]
+            alone = step < supervised.alone_steps
+            task = self.tasks[self._names[0] if alone else self._next_task(rng)]
             drawn.append(task.draw(rng, supervised.noise_share, supervised.noise_words, self.recipe.vocabulary_size))
             tokens -= drawn[-1].tokens
         return drawn

@@ -115,9 +115,15 @@ class TextRecipe(_Values):
 
 
 class SupervisedRecipe(_Values):
-    """The labelled part: its share of the tokens, the tasks, and random words put before some texts."""
+    """The labelled part: its share of the tokens, the tasks, and random words put before some texts.
+
+    Attributes:
+        alone_steps: steps at the start that teach the first task and nothing else. A backbone that has to
+            find out at once which task a text is of learns none of them for a long time.
+    """
 
     share: Share = 0.5
+    alone_steps: int = Field(0, ge=0)
     weight: Rate = 1.0
     noise_share: Share = 0.3
     noise_words: int = Field(20, ge=1)

@@ -18,6 +18,7 @@ import skillneurons
 from skillneurons.backbone import BackboneInfo
 from skillneurons.errors import InputError
 from skillneurons.loading import describe
+from skillneurons.neurons import Neurons
 from skillneurons.prompts import SoftPrompt
 from skillneurons.tasks import Task, restored
 from skillneurons.tracking import SAME_AS, Run, Tracking
@@ -88,6 +89,20 @@ def fetch(tracking: Tracking, references: str) -> list[SoftPrompt]:
     return found
 
 
+def fetch_neurons(tracking: Tracking, reference: str) -> Neurons:
+    """Neurons by reference: `runs:/<id>` of a finished discover run, or a folder.
+
+    Raises:
+        InputError: the reference leads nowhere, or to a run that is not finished.
+    """
+    if not reference.startswith("runs:/"):
+        return Neurons.load(Path(reference))
+    run_id = _finished_run(tracking, reference, "neurons")
+    with tempfile.TemporaryDirectory() as folder:
+        tracking.download(run_id, "neurons", Path(folder) / "neurons")
+        return Neurons.load(Path(folder) / "neurons")
+
+
 def _fetch(tracking: Tracking, reference: str) -> list[SoftPrompt]:
     if reference.startswith("runs:/"):
         return [_download(f"runs:/{run_id}/prompt", reference) for run_id in _seed_runs(tracking, reference)]
@@ -96,13 +111,19 @@ def _fetch(tracking: Tracking, reference: str) -> list[SoftPrompt]:
     return [SoftPrompt.load(Path(reference))]
 
 
-def _seed_runs(tracking: Tracking, reference: str) -> Sequence[str]:
+def _finished_run(tracking: Tracking, reference: str, what: str) -> str:
+    """The id of the finished run that a reference names, or that it found the work done by."""
     run_id = reference.removeprefix("runs:/").strip("/")
     run_id = tracking.tag(run_id, SAME_AS) or run_id
     if (status := _status(tracking, run_id)) != "FINISHED":
         raise InputError(
-            "a run whose prompts are used is FINISHED", f"{reference}, {status}", "Run that command again."
+            f"a run whose {what} are used is FINISHED", f"{reference}, {status}", "Run that command again."
         )
+    return run_id
+
+
+def _seed_runs(tracking: Tracking, reference: str) -> Sequence[str]:
+    run_id = _finished_run(tracking, reference, "prompts")
     children = tracking.tag(run_id, CHILDREN)
     return children.split(",") if children else [run_id]
 

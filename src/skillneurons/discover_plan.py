@@ -1,0 +1,216 @@
+"""Everything about a discover command that can be known, and refused, before a model is loaded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from skillneurons import fingerprints
+from skillneurons.backbone import BackboneInfo
+from skillneurons.config import DiscoverConfig
+from skillneurons.data import Split, load_splits
+from skillneurons.discovery import Question, halves
+from skillneurons.encoding import Encoded
+from skillneurons.errors import InputError, listed
+from skillneurons.neurons import Neurons
+from skillneurons.prompts import SoftPrompt
+from skillneurons.registry import fetch, fetch_neurons, find_backbone
+from skillneurons.sites import Site, site_of
+from skillneurons.tasks import Task, load_task, unsourced
+from skillneurons.tracking import Tracking
+
+METHOD_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DiscoverPlan:
+    """A checked discover command: prompts of one task and backbone (not loaded), site, data."""
+
+    config: DiscoverConfig
+    prompts: Sequence[SoftPrompt]
+    info: BackboneInfo
+    task: Task
+    site: Site
+    splits: Mapping[str, Split]
+    others: Sequence[Neurons] = ()
+
+    @property
+    def address(self) -> str:
+        """SHA-256 of what decides the outcome of the command."""
+        prompts = [prompt.fingerprint for prompt in self.prompts]
+        others = [other.card["fingerprint"] for other in self.others]
+        return fingerprints.of_value(
+            {
+                "stage": "discover",
+                "prompts": prompts,
+                "cards": self.config.cards,
+                "others": others,
+                **self._deciding(),
+            }
+        )
+
+    def prompt_address(self, prompt: SoftPrompt) -> str:
+        """SHA-256 of what decides the counts of one prompt, whatever others the command has."""
+        return fingerprints.of_value({"stage": "discover prompt", "prompt": prompt.fingerprint, **self._deciding()})
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """Label 1 of two labels; of more, each against the rest."""
+        return (1,) if len(self.task.labels) == 2 else tuple(range(len(self.task.labels)))
+
+    @property
+    def title(self) -> str:
+        """`sst2 · roberta-base · prompt`."""
+        return f"{self.task.name} · {self.info.name} · {self.site.name}"
+
+    @property
+    def max_length(self) -> int:
+        """T: as asked, or as the prompts were tuned."""
+        return self.config.max_length or min(int(prompt.card.get("max_length", 128)) for prompt in self.prompts)
+
+    def question(self) -> Question:
+        """What the core is asked; tokenises."""
+        dev = self.splits["dev"]
+        everything = range(len(dev))
+        parts = (
+            (everything, everything) if self.config.protocol == "paper" else halves(dev.labels.tolist(), dev.hashes)
+        )
+        return Question(
+            train=self._encode("train"),
+            dev=self._encode("dev"),
+            halves=parts,
+            targets=self.targets,
+            classes=len(self.task.labels),
+            protocol=self.config.protocol,
+            permutations=self.config.permutations,
+            seed=self.config.seed,
+            batch_size=self.config.eval_batch_size,
+        )
+
+    def card(self) -> dict[str, Any]:
+        """The facts of the neurons' card that are known beforehand."""
+        return {
+            "protocol": self.config.protocol,
+            "site": self.site.name,
+            "stack": self.site.stack,
+            "task": unsourced(self.task),
+            "targets": [self.task.labels[target] for target in self.targets],
+            "backbone": {
+                "name": self.info.name,
+                "fingerprint": self.info.fingerprint,
+                "family": self.info.family,
+                "reference": self.info.reference,
+            },
+            "prompts": [prompt.fingerprint for prompt in self.prompts],
+            "prompt_length": self.prompts[0].length,
+            "seeds": [prompt.card.get("seed") for prompt in self.prompts],
+            "data": {role: split.fingerprint for role, split in self.splits.items()},
+            "rows": {role: len(split) for role, split in self.splits.items()},
+            "max_length": self.max_length,
+            "permutations": self.config.permutations,
+            "method": METHOD_VERSION,
+            "address": self.address,
+        }
+
+    def _encode(self, role: str) -> Encoded:
+        split = self.splits[role]
+        texts = [
+            self.task.render(self.info.family, dict(zip(self.task.fields, row, strict=True))) for row in split.rows
+        ]
+        return Encoded(self.info.encode(texts, self.max_length), torch.from_numpy(split.labels.copy()))
+
+    def _deciding(self) -> dict[str, object]:
+        return {
+            "method": METHOD_VERSION,
+            "site": self.site.name,
+            "protocol": self.config.protocol,
+            "permutations": self.config.permutations,
+            "seed": self.config.seed,
+            "max_length": self.max_length,
+            "task": unsourced(self.task),
+            "data": {role: split.fingerprint for role, split in self.splits.items()},
+            "backbone": self.info.fingerprint,
+        }
+
+
+def plan(config: DiscoverConfig, tracking: Tracking) -> DiscoverPlan:
+    """Check a discover command whole.
+
+    Raises:
+        InputError: the first thing that is wrong.
+    """
+    prompts = fetch(tracking, config.prompts)
+    task = load_task(config.task or own_task(prompts))
+    info = common_backbone(prompts)
+    site = site_of(info, config.site, prompts[0].length)
+    splits = load_splits(
+        task,
+        roles=("train", "dev"),
+        data_dir=config.data_dir,
+        max_train_rows=config.max_train_rows,
+        max_dev_rows=config.max_dev_rows,
+    )
+    _check_dev(splits["dev"], task)
+    if config.protocol == "paper" and len(task.labels) > 2:
+        must = "protocol=paper is for tasks of two labels, as in the paper"
+        raise InputError(must, f"{len(task.labels)} labels", "Use protocol=split, which takes each against the rest.")
+    others = [fetch_neurons(tracking, one.strip()) for one in config.compare.split(",")] if config.compare else []
+    _check_others(others, info, site)
+    return DiscoverPlan(config, prompts, info, task, site, splits, others)
+
+
+def own_task(prompts: Sequence[SoftPrompt]) -> str:
+    """The name of the task that all prompts were tuned on.
+
+    Raises:
+        InputError: they were tuned on several.
+    """
+    names = {prompt.card["task"]["name"] for prompt in prompts}
+    if len(names) > 1:
+        must, do = "without task=… the prompts are of one task", "Name the task, or prompts of one."
+        raise InputError(must, listed(sorted(names)), do)
+    return str(names.pop())
+
+
+def common_backbone(prompts: Sequence[SoftPrompt]) -> BackboneInfo:
+    """The backbone that all prompts were tuned on, not loaded.
+
+    Raises:
+        InputError: there are several, the prompts differ in length or placement, or it cannot be found.
+    """
+    facts = {
+        "backbone": {prompt.card["backbone"]["fingerprint"][:12] for prompt in prompts},
+        "length": {prompt.length for prompt in prompts},
+        "placement": {prompt.card["placement"] for prompt in prompts},
+    }
+    for what, values in facts.items():
+        if len(values) > 1:
+            got = listed(sorted(map(str, values)))
+            raise InputError(f"the prompts share one {what}", got, "Name prompts of one tune command.")
+    info = find_backbone(prompts[0])
+    if info.embedding_width != prompts[0].embeddings.shape[1]:
+        must = f"a prompt for {info.name} is {info.embedding_width} wide"
+        raise InputError(must, str(prompts[0].embeddings.shape[1]), "Use a prompt tuned on this backbone.")
+    return info
+
+
+def _check_dev(dev: Split, task: Task) -> None:
+    if min(dev.counts) < 2:
+        counts = ", ".join(f"{count} of {label}" for label, count in zip(task.labels, dev.counts, strict=True))
+        raise InputError(
+            "dev holds at least two rows of every label, one for each half",
+            counts,
+            "Raise max_dev_rows, or give more.",
+        )
+
+
+def _check_others(others: Sequence[Neurons], info: BackboneInfo, site: Site) -> None:
+    for other in others:
+        card = other.card
+        if card["backbone"]["fingerprint"] != info.fingerprint or card["site"] != site.name:
+            raise InputError(
+                f"compare names neurons of {info.name} at site {site.name}",
+                f"those of {card['backbone']['name']} at {card['site']}",
+                "Name discover runs on the same backbone and site.",
+            )

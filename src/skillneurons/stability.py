@@ -1,0 +1,75 @@
+"""How far seeds agree on which neurons are predictive, beside what chance would give.
+
+Shapes: S seeds, L layers, F FFN width.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skillneurons.selection import overlap, top_neurons
+from skillneurons.significance import spearman
+from skillneurons.statistics import Interval
+
+PERCENTS = (1.0, 5.0, 15.0)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A mean over pairs of seeds with its jackknife interval (NaN below three seeds), and its chance value."""
+
+    what: str
+    value: float
+    low: float
+    high: float
+    chance: float
+    seeds: int
+    neurons: int
+
+
+def agreements(predictivity: NDArray[np.float32], percents: Sequence[float] = PERCENTS) -> list[Agreement]:
+    """Spearman over all neurons and overlap@k of each layer's top sets, averaged over layers and pairs.
+
+    Args:
+        predictivity: `[S, L, F]`, S >= 2.
+        percents: k, in percent of a layer.
+    """
+    seeds, size = len(predictivity), predictivity[0].size
+    pairs = list(combinations(range(seeds), 2))
+    ranks = {(i, j): spearman(predictivity[i], predictivity[j]) for i, j in pairs}
+    found = [_agreement("Spearman", ranks, 0.0, seeds, size)]
+    for percent in percents:
+        sets = [top_neurons(one, percent) for one in predictivity]
+        if not sets[0].any():
+            continue
+        shared = {(i, j): float(np.nanmean(overlap(sets[i], sets[j]))) for i, j in pairs}
+        chance = float(sets[0].sum(axis=1).mean() / sets[0].shape[1])
+        found.append(_agreement(f"overlap@{percent:g}%", shared, chance, seeds, size))
+    return found
+
+
+def jackknife(seeds: int, statistic: Callable[[Sequence[int]], float], confidence: float = 0.95) -> Interval:
+    """Student's t interval of a statistic of seeds by leaving each out in turn; NaN below three seeds."""
+    from scipy.special import stdtrit
+
+    if seeds < 3:
+        return Interval(float("nan"), float("nan"))
+    whole = statistic(range(seeds))
+    left = np.array([statistic([s for s in range(seeds) if s != out]) for out in range(seeds)])
+    spread = float(np.sqrt((seeds - 1) / seeds * ((left - left.mean()) ** 2).sum()))
+    half = float(stdtrit(seeds - 1, (1 + confidence) / 2)) * spread
+    return Interval(whole - half, whole + half)
+
+
+def _agreement(
+    what: str, pairs: Mapping[tuple[int, int], float], chance: float, seeds: int, neurons: int
+) -> Agreement:
+    def mean(chosen: Sequence[int]) -> float:
+        inside = set(chosen)
+        return float(np.mean([value for (i, j), value in pairs.items() if i in inside and j in inside]))
+
+    interval = jackknife(seeds, mean)
+    return Agreement(what, mean(range(seeds)), interval.low, interval.high, chance, seeds, neurons)

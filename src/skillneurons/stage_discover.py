@@ -1,0 +1,191 @@
+"""`discover`: the skill neurons of a task's prompts, with chance levels."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from accelerate import Accelerator
+from rich.console import Console
+from rich.table import Table
+
+from skillneurons import discover_report as report
+from skillneurons.backbone import Backbone
+from skillneurons.checkpoints import FileCheckpoint, alone
+from skillneurons.config import DiscoverConfig, parse
+from skillneurons.discover_plan import DiscoverPlan, plan
+from skillneurons.discovery import Counted, Question, combine, count
+from skillneurons.display import clock
+from skillneurons.errors import InputError
+from skillneurons.estimate import forward_seconds
+from skillneurons.neuron_cards import NeuronCard, make_cards, page
+from skillneurons.neuron_figures import predictivity_by_layer, significant_by_layer, specificity_matrix
+from skillneurons.neurons import Neurons
+from skillneurons.registry import fetch_neurons
+from skillneurons.stage_tune import environment
+from skillneurons.tracking import ADDRESS, SAME_AS, Run, Tracking
+from skillneurons.tune_seed import peak_memory_mb
+
+_NOT_KEPT = {"rerun", "dry_run", "config"}
+
+
+def run(given: Mapping[str, str], console: Console) -> int:
+    """Carry out `discover`; returns the exit code."""
+    tracking: Tracking | None = None
+    base: dict[str, Any] | None = None
+    if reference := given.get("config"):
+        tracking = Tracking.connect()
+        base = _older(tracking, reference)
+    config = parse(DiscoverConfig, given, base)
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device=cuda needs a GPU that torch sees", "none", "Use device=auto or device=cpu.")
+    tracking = tracking or Tracking.connect()
+    checked = plan(config, tracking)
+    if config.dry_run:
+        console.print(dry_run(checked), highlight=False, markup=False, soft_wrap=True)
+        return 0
+    run_id, reused = execute(checked, tracking, console)
+    if reused:
+        console.print(f"This configuration has finished as run {run_id}; rerun=true works it again.", soft_wrap=True)
+    show(run_id, tracking, console)
+    return 0
+
+
+def execute(plan: DiscoverPlan, tracking: Tracking, console: Console, parent: Run | None = None) -> tuple[str, bool]:
+    """Do the work of a checked command, or find the finished run that did it; its id, and whether it was found."""
+    address = plan.address
+    if not plan.config.rerun and (done := tracking.finished(address)):
+        if parent is not None or os.environ.get("MLFLOW_RUN_ID"):
+            tags = {SAME_AS: done, "skillneurons.stage": "discover"}
+            with tracking.run(f"discover {plan.title} (found)", tags, parent, adopt=parent is None) as run:
+                run.note(f"The same command had finished as run `{done}`; nothing was done again.")
+        return done, True
+    torch.set_num_threads(plan.config.threads or torch.get_num_threads())
+    accelerator = Accelerator(cpu=plan.config.device == "cpu" or not torch.cuda.is_available())
+    with alone(address):
+        tags = {"skillneurons.stage": "discover", ADDRESS: address, **environment(accelerator, plan.config)}
+        with tracking.run(f"discover {plan.title}", tags, parent, adopt=parent is None) as run:
+            for old in tracking.supersede(address, run):
+                console.print(f"taking up the work of run {old}, which died without a word", highlight=False)
+            run.params({k: v for k, v in plan.config.model_dump(mode="json").items() if v is not None})
+            run.inputs(plan.splits.values())
+            asked = plan.question()
+            backbone = plan.info.load(device=accelerator.device, dtype=torch.float32)
+            counts = _counts(plan, backbone, asked, accelerator, console)
+            neurons = combine(counts, asked, plan.card())
+            cards = make_cards(
+                backbone,
+                plan.site,
+                [prompt.embeddings for prompt in plan.prompts],
+                neurons,
+                asked,
+                [" | ".join(row) for row in plan.splits["dev"].rows],
+                accelerator,
+                plan.config.cards,
+            )
+            _record(plan, run, neurons, cards)
+    for prompt in plan.prompts:
+        FileCheckpoint(plan.prompt_address(prompt)).drop()
+    return run.id, False
+
+
+def dry_run(plan: DiscoverPlan) -> str:
+    """What the command would do and about what it would cost."""
+    asked = plan.question()
+    tokens = plan.prompts[0].length + float(asked.dev.lengths.float().mean())
+    rows = len(plan.prompts) * (len(asked.train) + 1.5 * len(asked.dev))
+    device = "cuda" if plan.config.device != "cpu" and torch.cuda.is_available() else "cpu"
+    seconds = forward_seconds(plan.info, rows * tokens, device)
+    sizes = ", ".join(f"{role} {len(split)}" for role, split in plan.splits.items())
+    return (
+        f"{plan.title}: {len(plan.prompts)} prompt(s) of {plan.prompts[0].length}; rows {sizes}; "
+        f"protocol {plan.config.protocol}, {plan.config.permutations} permutations\n"
+        f"about {clock(max(1.0, seconds))} on {device} (within a factor of two); memory: the weights "
+        f"({plan.info.parameter_count_estimate * 4 / 2**30:.1f} GiB) and less than 1 GiB, whatever the rows\n"
+        f"address {plan.address}"
+    )
+
+
+def show(run_id: str, tracking: Tracking, console: Console) -> None:
+    """The top neurons, the finding, and where the pictures are."""
+    run = Run(tracking.client, run_id)
+    neurons = fetch_neurons(tracking, f"runs:/{run_id}")
+    console.print(_table(tracking, run_id))
+    for line in (
+        report.finding(neurons).replace("**", ""),
+        f"picture: {run.artifact_path('figures/predictivity.png')}",
+        f"cards: {run.artifact_path('neurons/cards.html')}",
+        f"run: {run_id}",
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _counts(
+    plan: DiscoverPlan, backbone: Backbone, asked: Question, accelerator: Accelerator, console: Console
+) -> list[Counted]:
+    """One prompt after the other; those that an interrupted command has counted are taken up."""
+    counts = []
+    for number, prompt in enumerate(plan.prompts, start=1):
+        checkpoint = FileCheckpoint(plan.prompt_address(prompt))
+        state = None if plan.config.rerun else checkpoint.load()
+        if state is None:
+            one = count(backbone, plan.site, prompt.embeddings, asked, accelerator)
+            checkpoint.save({field.name: getattr(one, field.name) for field in fields(Counted)})
+        else:
+            one = Counted(**state)
+        console.print(f"prompt {number} of {len(plan.prompts)} read", highlight=False)
+        counts.append(one)
+    return counts
+
+
+def _record(plan: DiscoverPlan, run: Run, neurons: Neurons, cards: list[NeuronCard]) -> None:
+    said = report.finding(neurons)
+    label = " · protocol paper (one split)" if plan.config.protocol == "paper" else ""
+    run.yaml(plan.config.model_dump(mode="json", exclude=_NOT_KEPT), "config.yaml")
+    run.metrics({**report.metrics(neurons), "peak_memory_mb": peak_memory_mb()})
+    run.table(pd.DataFrame([card.row() for card in cards]), "neuron_cards.json")
+    run.table(report.layers_table(neurons), "layers.json")
+    if report.stability(neurons):
+        run.table(report.stability_table(neurons), "stability.json")
+    title = f"{plan.title}{label}"
+    run.figure(predictivity_by_layer(neurons, title, report.SKILL_PERCENT), "figures/predictivity.png")
+    run.figure(significant_by_layer(neurons, title), "figures/significant.png")
+    if plan.others:
+        found = [neurons, *plan.others]
+        run.table(report.specificity_table(found), "specificity.json")
+        run.figure(specificity_matrix(found), "figures/specificity.png")
+    run.note(said)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "neurons"
+        neurons.save(folder)
+        (folder / "cards.html").write_text(page(cards, title, said.replace("**", "")))
+        run.folder(folder, "neurons")
+
+
+def _table(tracking: Tracking, run_id: str) -> Table:
+    cards = pd.DataFrame(**yaml.safe_load(tracking.text(run_id, "neuron_cards.json")))
+    shown = Table("layer", "neuron", "signs", "predictivity", "95% interval", "q", "family p", "AUC", "highest at")
+    for card in cards.head(5).itertuples():
+        shown.add_row(
+            str(card.layer),
+            str(card.neuron),
+            card.signs,
+            f"{card.predictivity:.3f}",
+            f"[{card.low:.3f}, {card.high:.3f}]",
+            f"{card.q_value:.1g}",
+            f"{card.family_p:.2g}",
+            f"{card.auc:.3f}",
+            card.highest.partition(" · ")[0][:48],
+        )
+    return shown
+
+
+def _older(tracking: Tracking, reference: str) -> dict[str, Any]:
+    run_id = reference.removeprefix("runs:/").strip("/")
+    text = tracking.text(tracking.tag(run_id, SAME_AS) or run_id, "config.yaml")
+    return {k: v for k, v in yaml.safe_load(text).items() if k in DiscoverConfig.model_fields}
