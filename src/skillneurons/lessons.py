@@ -82,8 +82,7 @@ class Lessons:
     def lesson(self, step: int) -> Lesson:
         """What step number `step` (from 0) teaches; depends on the recipe, the corpus and the step alone."""
         recipe = self.recipe
-        share = 1.0 if step < recipe.supervised.alone_steps else recipe.supervised.share
-        labelled = round(recipe.train.tokens_per_step * share)
+        labelled = round(recipe.train.tokens_per_step * recipe.supervised.share)
         pieces = round((recipe.train.tokens_per_step - labelled) / recipe.text.length)
         texts = tuple(self._piece(step * pieces + index) for index in range(pieces))
         return Lesson(texts, tuple(self._examples(step, labelled)))

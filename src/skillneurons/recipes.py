@@ -118,8 +118,8 @@ class SupervisedRecipe(_Values):
     """The labelled part: its share of the tokens, the tasks, and random words put before some texts.
 
     Attributes:
-        alone_steps: steps at the start that teach the first task and nothing else. A backbone that has to
-            find out at once which task a text is of learns none of them for a long time.
+        alone_steps: steps at the start whose labelled rows are of the first task alone. A backbone that has
+            to find out at once which task a text is of learns none of them for a long time.
     """
 
     share: Share = 0.5
