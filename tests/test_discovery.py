@@ -435,7 +435,7 @@ def test_a_folder_of_neurons_is_the_same_when_read(backbones, tmp_path):
     asked = question(rows_of(backbone.info, 20), rows_of(backbone.info, 20))
     site = site_of(backbone.info, "prompt", P)
     facts = {
-        **CARD, "protocol": "split", "site": "prompt", "stack": "encoder", "task": {"name": "x"},
+        **CARD, "protocol": "split", "site": "prompt", "stack": "encoder", "task": "x",
         "backbone": {"name": "tiny", "fingerprint": "f"},
     }  # fmt: skip
     got = combine([count(backbone, site, p, asked, one_process()) for p in prompts_for(backbone.info)], asked, facts)

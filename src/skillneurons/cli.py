@@ -16,6 +16,7 @@ STAGES = {
     "main": ("stage_main", "MainConfig", "the whole chain on the embedded default"),
     "tune": ("stage_tune", "TuneConfig", "tune one soft prompt a seed on a frozen model"),
     "discover": ("stage_discover", "DiscoverConfig", "find the skill neurons that a task's prompts activate"),
+    "suppress": ("stage_suppress", "SuppressConfig", "accuracy with skill neurons suppressed, beside random ones"),
     "pretrain": ("stage_pretrain", "PretrainConfig", "train the pair of small backbones from a folder of texts"),
 }
 

@@ -9,7 +9,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from skillneurons.errors import InputError
 from skillneurons.initialisation import Init
+from skillneurons.selection import Ranking
 from skillneurons.sites import SiteName
+from skillneurons.suppression import Kind, Positions
 from skillneurons.tuning import TuneSettings
 
 C = TypeVar("C", bound="StageConfig")
@@ -20,6 +22,7 @@ def _seed_list(value: object) -> object:
 
 
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_seed_list)]
+Rates = Annotated[tuple[float, ...], BeforeValidator(_seed_list)]
 
 
 class StageConfig(BaseModel):
@@ -154,6 +157,58 @@ class DiscoverConfig(StageConfig):
     eval_batch_size: int = Field(32, ge=1, description="rows per forward pass")
     threads: int = Field(0, ge=0, description="CPU threads; 0: as torch chooses")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
+
+
+class SuppressConfig(StageConfig):
+    """What `suppress` takes."""
+
+    prompts: str = Field(description="runs:/<tune run>, models:/<name>@<alias> or folders, with commas; one task")
+    neurons: str = Field(description="runs:/<discover run>, or a neurons folder; of the same backbone")
+    task: str | None = Field(None, description="whose test rows; else the prompts' own task")
+    rates: Rates = Field((0, 1, 3, 5, 7, 9, 11, 13, 15), description="percent of neurons suppressed")
+    kind: Kind = Field("zero", description="zero; mean (of the baseline); noise (added); resample (another row's)")
+    positions: Positions = Field("all", description="all, or prompt: those of the neurons' site alone")
+    ranking: Ranking = Field("layer", description="the top of each layer, or of all layers together: global")
+    keep: bool = Field(False, description="suppress all neurons but the top ones")
+    controls: int = Field(10, ge=1, description="K, random sets with as many neurons in each layer")
+    sigma: float = Field(0.1, gt=0, allow_inf_nan=False, description="for kind=noise: its standard deviation")
+    other_tasks: str | None = Field(None, description="prompts of other tasks, scored under the same sets")
+    seed: int = Field(0, ge=0, description="of random sets, noise, resampling and the bootstrap")
+    max_eval_rows: int | None = Field(None, ge=1, description="subsample test by row hash")
+    eval_batch_size: int = Field(64, ge=1, description="rows per forward pass: texts times sets")
+    threads: int = Field(0, ge=0, description="CPU threads; 0: as torch chooses")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SuppressConfig":
+        if not self.rates or not all(0 <= rate <= 100 for rate in self.rates):
+            raise ValueError(f"rates are percentages from 0 to 100|{_listed(self.rates)}|E.g. rates=0,1,5,15")
+        if len(set(self.rates)) < len(self.rates):
+            raise ValueError(f"rates must all differ|{_listed(self.rates)}|Name each rate once")
+        if self.kind == "resample" and self.positions == "all":
+            raise ValueError(
+                "kind=resample needs positions=prompt: texts differ in length|positions=all|Add positions=prompt"
+            )
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device=cuda needs a GPU that torch sees|none|Use device=auto or device=cpu")
+        return self
+
+    @property
+    def device_type(self) -> str:
+        """`cuda` or `cpu`, as asked for or as there is."""
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return self.device
+
+    def deciding(self) -> dict[str, Any]:
+        """The values that decide the outcome; prompts, neurons and tasks enter an address by fingerprint."""
+        values = self.model_dump(include={"kind", "positions", "ranking", "keep", "controls", "seed"})
+        noise = {"sigma": self.sigma} if self.kind == "noise" else {}
+        return {**values, **noise, "rates": sorted(self.rates)}
+
+
+def _listed(numbers: tuple[float, ...]) -> str:
+    return ", ".join(f"{number:g}" for number in numbers) or "none"
 
 
 class MainConfig(TuneConfig):

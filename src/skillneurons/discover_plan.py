@@ -94,7 +94,8 @@ class DiscoverPlan:
             "protocol": self.config.protocol,
             "site": self.site.name,
             "stack": self.site.stack,
-            "task": unsourced(self.task),
+            "task": self.task.name,
+            "definition": unsourced(self.task),
             "targets": [self.task.labels[target] for target in self.targets],
             "backbone": {
                 "name": self.info.name,

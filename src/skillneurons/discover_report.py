@@ -76,7 +76,7 @@ def stability_table(neurons: Neurons) -> pd.DataFrame:
 
 def specificity_table(found: Sequence[Neurons]) -> pd.DataFrame:
     """A row a pair of tasks: Spearman of their predictivities, mean over layers; unrelated neurons give 0."""
-    matrix, names = specificity(found), [one.card["task"]["name"] for one in found]
+    matrix, names = specificity(found), [one.card["task"] for one in found]
     layers, neurons = found[0].shape
     return pd.DataFrame(
         [
@@ -96,7 +96,7 @@ def finding(neurons: Neurons) -> str:
     best, p = float(neurons.predictivity[k, layer, unit]), float(neurons.family_p[k, layer, unit])
     sign = "excitatory" if neurons.sign[k, :, layer, unit].mean() >= 0 else "inhibitory"
     seeds = neurons.predictivity.shape[0] and neurons.sign.shape[1]
-    where = f"{card['task']['name']} on {card['backbone']['name']}, site {card['site']}, {seeds} prompt(s)"
+    where = f"{card['task']} on {card['backbone']['name']}, site {card['site']}, {seeds} prompt(s)"
     judged = f"n = {card['judged_rows']} rows of dev, majority {card['majority']:.1%}"
     band = f"{chance['best_low']:.3f} to {chance['best_high']:.3f} ({chance['permutations']} permutations)"
     verdict = (

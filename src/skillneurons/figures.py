@@ -58,6 +58,30 @@ class Bar:
     high: float
 
 
+@dataclass(frozen=True)
+class Dose:
+    """Accuracies of one task at one rate, fractions; each with the ends of its band.
+
+    Attributes:
+        rate: percent.
+        skill: with the top neurons suppressed (or kept): value, low, high.
+        random: with random ones: mean of the sets, lowest, highest; None where there is none to draw.
+    """
+
+    rate: float
+    skill: tuple[float, float, float]
+    random: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True)
+class DosePanel:
+    """One task's curve; `title` says which and with how many rows."""
+
+    title: str
+    doses: Sequence[Dose]
+    majority: float
+
+
 def learning_curves(histories: Mapping[int, Curve], majority: float) -> Figure:
     """Training loss and dev accuracy against the step, one colour a seed.
 
@@ -115,6 +139,31 @@ def accuracy_by_seed(rows: Sequence[Bar], majority: float, title: str) -> Figure
     percent(axes)
     _draw_majority(axes, majority)
     legend_below(figure, axes.get_legend_handles_labels()[0])
+    return figure
+
+
+def suppression_curves(panels: Sequence[DosePanel], xlabel: str) -> Figure:
+    """Accuracy against the rate, one panel a task: skill neurons with their interval, random sets with their range.
+
+    Args:
+        panels: the prompts' own task first.
+        xlabel: what the rate is of.
+
+    Raises:
+        ValueError: no panel.
+    """
+    _require_some(panels, "task")
+    figure, axes = canvas(1.6 + 3.9 * len(panels), 4.0, panels=len(panels))
+    for one, panel in zip(axes, panels, strict=True):
+        _draw_band(one, [(d.rate, *d.skill) for d in panel.doses], 1, "skill neurons, 95% interval")
+        if any(dose.random for dose in panel.doses):
+            # where none or all are suppressed, skill and random sets are one and the same
+            random = [(d.rate, *(d.random or (d.skill[0],) * 3)) for d in panel.doses]
+            _draw_band(one, random, 0, "random sets, lowest to highest")
+        dress(one, panel.title, "accuracy", xlabel)
+        percent(one)
+        _draw_majority(one, panel.majority)
+    legend_below(figure, axes[0].get_legend_handles_labels()[0])
     return figure
 
 
@@ -186,6 +235,14 @@ def _draw_points(
         zorder=3,
         **style,
     )
+
+
+def _draw_band(axes: Axes, points: Sequence[tuple[float, ...]], index: int, label: str) -> None:
+    """A line of (x, value, low, high) in the order of x, its band behind it."""
+    x, value, low, high = np.array(sorted(points), dtype=np.float64).T
+    colour = COLOURS[index % len(COLOURS)]
+    axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0, zorder=2)
+    axes.plot(x, value, color=colour, marker=_MARKERS[index], markersize=5, linewidth=1.6, label=label, zorder=3)
 
 
 def _ring(colour: str) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def specificity(found: Sequence[Neurons]) -> NDArray[np.float64]:
 
 def specificity_matrix(found: Sequence[Neurons]) -> Figure:
     """The matrix as a picture, each cell with its number; unrelated neurons give 0."""
-    matrix, names = specificity(found), [one.card["task"]["name"] for one in found]
+    matrix, names = specificity(found), [one.card["task"] for one in found]
     side = 1.9 + 0.75 * len(found)
     figure, (axes,) = canvas(side + 1.2, side, panels=1)
     image = axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)

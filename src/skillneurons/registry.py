@@ -23,6 +23,7 @@ from skillneurons.prompts import SoftPrompt
 from skillneurons.tasks import Task, restored
 from skillneurons.tracking import SAME_AS, Run, Tracking
 
+NEURONS = "neurons"  # the artifact folder of a discover run
 CHAMPION = "champion"
 CHILDREN = "skillneurons.children"
 DEV_ACCURACY = "dev_accuracy"
@@ -90,17 +91,21 @@ def fetch(tracking: Tracking, references: str) -> list[SoftPrompt]:
 
 
 def fetch_neurons(tracking: Tracking, reference: str) -> Neurons:
-    """Neurons by reference: `runs:/<id>` of a finished discover run, or a folder.
+    """Neurons by reference: `runs:/<id>` of a discover run, or a folder.
 
     Raises:
         InputError: the reference leads nowhere, or to a run that is not finished.
     """
     if not reference.startswith("runs:/"):
         return Neurons.load(Path(reference))
-    run_id = _finished_run(tracking, reference, "neurons")
-    with tempfile.TemporaryDirectory() as folder:
-        tracking.download(run_id, "neurons", Path(folder) / "neurons")
-        return Neurons.load(Path(folder) / "neurons")
+    run_id = _finished(tracking, reference, "neurons")
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            tracking.download(run_id, NEURONS, Path(scratch) / NEURONS)
+        except InputError as error:
+            must = "a run whose neurons are used is one of discover"
+            raise InputError(must, f"{reference} ({error.got})", "Name a discover run.") from error
+        return Neurons.load(Path(scratch) / NEURONS)
 
 
 def _fetch(tracking: Tracking, reference: str) -> list[SoftPrompt]:
@@ -111,21 +116,20 @@ def _fetch(tracking: Tracking, reference: str) -> list[SoftPrompt]:
     return [SoftPrompt.load(Path(reference))]
 
 
-def _finished_run(tracking: Tracking, reference: str, what: str) -> str:
-    """The id of the finished run that a reference names, or that it found the work done by."""
+def _seed_runs(tracking: Tracking, reference: str) -> Sequence[str]:
+    run_id = _finished(tracking, reference, "prompts")
+    children = tracking.tag(run_id, CHILDREN)
+    return children.split(",") if children else [run_id]
+
+
+def _finished(tracking: Tracking, reference: str, what: str) -> str:
+    """The id of the run that did the work, which must be FINISHED."""
     run_id = reference.removeprefix("runs:/").strip("/")
     run_id = tracking.tag(run_id, SAME_AS) or run_id
     if (status := _status(tracking, run_id)) != "FINISHED":
-        raise InputError(
-            f"a run whose {what} are used is FINISHED", f"{reference}, {status}", "Run that command again."
-        )
+        must = f"a run whose {what} are used is FINISHED"
+        raise InputError(must, f"{reference}, {status}", "Run that command again.")
     return run_id
-
-
-def _seed_runs(tracking: Tracking, reference: str) -> Sequence[str]:
-    run_id = _finished_run(tracking, reference, "prompts")
-    children = tracking.tag(run_id, CHILDREN)
-    return children.split(",") if children else [run_id]
 
 
 def _download(uri: str, reference: str) -> SoftPrompt:

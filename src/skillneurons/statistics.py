@@ -127,8 +127,10 @@ def accuracy(labels: ArrayLike, predictions: ArrayLike, classes: int, confidence
     )
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
+def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
     """Wilson's score interval of a proportion, without continuity correction (Wilson 1927).
+
+    A mean over seeds has a fractional number of successes.
 
     Raises:
         ValueError: unless 0 <= successes <= n and n >= 1.

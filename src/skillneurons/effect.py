@@ -1,0 +1,199 @@
+"""One task at one rate of suppression, and what several of them say in words."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import isnan
+
+from skillneurons.contrast import Contrast, Share
+
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Accuracy of one task at one rate.
+
+    Attributes:
+        task: name.
+        own: whether it is the prompts' own task, or another one that stands beside it.
+        n: test rows.
+        majority: share of their commonest label.
+        prompts: how many were averaged.
+        rate: percent.
+        neurons: how many are suppressed.
+        intact: with none suppressed.
+        skill: with the skill neurons suppressed (or all others, where they are kept).
+        against: beside random sets; None where there is none to draw.
+        holm_p, holm_another_p: its two p-values, corrected over the rates.
+    """
+
+    task: str
+    own: bool
+    n: int
+    majority: float
+    prompts: int
+    rate: float
+    neurons: int
+    intact: Share
+    skill: Share
+    against: Contrast | None
+    holm_p: float = float("nan")
+    holm_another_p: float = float("nan")
+
+    @property
+    def significant(self) -> bool:
+        """Off the average random set, and not just one more random set; NaN is neither."""
+        return self.holm_p < SIGNIFICANT and self.holm_another_p < SIGNIFICANT
+
+    @property
+    def difference(self) -> float:
+        """Skill minus the mean of the random sets; 0 where there is none to draw."""
+        return self.against.difference if self.against else 0.0
+
+    def row(self) -> dict[str, object]:
+        """Its line of the table."""
+        found: dict[str, object] = {
+            "task": self.task,
+            "own": self.own,
+            "rate": self.rate,
+            "neurons": self.neurons,
+            "n": self.n,
+            "majority": self.majority,
+            "prompts": self.prompts,
+            **_parts("intact", self.intact),
+            **_parts("skill", self.skill),
+        }
+        if self.against is None:
+            return found
+        a = self.against
+        return found | {
+            "random_accuracy": a.control.mean,
+            "random_low": a.control.low,
+            "random_high": a.control.high,
+            "random_lowest": a.lowest,
+            "random_highest": a.highest,
+            "random_sets": a.sets,
+            "difference": a.difference,
+            "difference_low": a.low,
+            "difference_high": a.high,
+            "p": a.p_value,
+            "holm_p": self.holm_p,
+            "another_set_p": a.another_set_p,
+            "holm_another_set_p": self.holm_another_p,
+            "rank_p": a.rank_p,
+            "rank_p_floor": a.rank_floor,
+        }
+
+
+def finding(title: str, how: str, keep: bool, effects: Sequence[Effect]) -> str:
+    """What was found, in words, chance included; the own task's effects stand first."""
+    first = effects[0]
+    several = first.prompts > 1
+    head = (
+        f"**{title}** ({how}): untouched, {first.prompts} prompt{'s are' if several else ' is'} right on "
+        f"{percent(first.intact)} of the test rows (n={first.n}, majority rate {first.majority:.1%})."
+    )
+    return " ".join([head, verdict(keep, [effect for effect in effects if effect.own]), *_others(effects)])
+
+
+def verdict(keep: bool, effects: Sequence[Effect]) -> str:
+    """Whether the model needs these neurons, from the own task's effects.
+
+    Args:
+        keep: whether all but the top neurons were suppressed.
+        effects: at least one of them beside random sets.
+    """
+    tested = [(effect, effect.against) for effect in effects if effect.against]
+    strongest = _strongest([effect for effect, _ in tested])
+    gap = effects[0].intact.value - effects[0].majority
+    if effects[0].intact.low <= effects[0].majority:
+        return f"{_at_chance(effects[0])} Strongest difference {compared(strongest)}."
+    if needed := [effect for effect, _ in tested if effect.significant and (effect.difference > 0) == keep]:
+        return _needed(keep, needed, len(tested))
+    if contrary := [effect for effect, _ in tested if effect.significant]:
+        which = "Random neurons alone carry the task better" if keep else "Random neurons are needed more"
+        return f"**The other way round**: {which.lower()} than these: {compared(_strongest(contrary))}."
+    if all(a.sets < 2 for _, a in tested):
+        return f"**No verdict**: one random set does not say how far such sets lie apart. {compared(strongest)}."
+    room = min((a.high - a.low) / 2 for _, a in tested)
+    if room >= gap:
+        return (
+            f"**Too few rows**: even a fall to the majority rate ({100 * gap:.1f} points) would lie within the "
+            f"interval, ±{100 * room:.1f} points at best. Strongest difference {compared(strongest)}."
+        )
+    apart = "; off the average random set, yet random sets lie as far apart" if strongest.holm_p < SIGNIFICANT else ""
+    what = "these neurons alone carry the task better" if keep else "the model needs these neurons more"
+    return (
+        f"**No evidence** that {what} than random ones: strongest {compared(strongest)}{apart}. The intervals reach "
+        f"±{100 * room:.1f} points or more to either side: smaller differences cannot be seen with these rows."
+    )
+
+
+def compared(effect: Effect) -> str:
+    """One effect beside its random sets, with all that is needed to judge it."""
+    a = effect.against
+    if a is None:
+        return f"at {effect.rate:g}%: {percent(effect.skill)}, no random set to draw"
+    another = "" if isnan(effect.holm_another_p) else f", of being one more random set {effect.holm_another_p:.2g}"
+    return (
+        f"at {effect.rate:g}%: {percent(effect.skill)} against {a.control.mean:.1%} with random sets (lowest "
+        f"{a.lowest:.1%}, highest {a.highest:.1%} of {a.sets}), {100 * a.difference:+.1f} points "
+        f"[{100 * a.low:+.1f}, {100 * a.high:+.1f}], Holm p {effect.holm_p:.2g}{another}, rank p {a.rank_p:.2g} "
+        f"(floor {a.rank_floor:.2g})"
+    )
+
+
+def percent(value: Share) -> str:
+    """`71.2% [66.0%, 75.9%]`."""
+    return f"{value.value:.1%} [{value.low:.1%}, {value.high:.1%}]"
+
+
+def _at_chance(effect: Effect) -> str:
+    """Why nothing follows where the untouched accuracy is not above the majority rate beyond its interval."""
+    value, gap = effect.intact.value, effect.intact.value - effect.majority
+    if gap <= 0:
+        return (
+            "**Nothing to lose**: that is not above the majority rate, so suppression can take nothing away and says "
+            "nothing about the neurons."
+        )
+    rows = max(effect.n + 1, round(1.96**2 * value * (1 - value) / gap**2))
+    return (
+        "**Too few rows**: that is not above the majority rate beyond its interval, so it is open whether "
+        f"suppression could take anything away; at this accuracy it takes about {rows:,} rows to know."
+    )
+
+
+def _needed(keep: bool, needed: Sequence[Effect], tested: int) -> str:
+    what = "These neurons alone carry the task better than random ones" if keep else "The model needs these neurons"
+    rates = ", ".join(f"{effect.rate:g}%" for effect in needed)
+    return (
+        f"**{what}**: at {rates} ({len(needed)} of {tested} rates) the difference from random sets is beyond chance, "
+        "by the bootstrap over rows and sets and by how far the sets lie apart (both Holm over rates). Strongest "
+        f"{compared(_strongest(needed))}."
+    )
+
+
+def _others(effects: Sequence[Effect]) -> Iterator[str]:
+    """Other tasks under the sets with which the own one changes most."""
+    rate = _strongest([effect for effect in effects if effect.own and effect.against]).rate
+    for effect in effects:
+        if not effect.own and effect.rate == rate:
+            told = "beyond chance too" if effect.significant else "not beyond chance"
+            yield (
+                f"On {effect.task} (n={effect.n}, majority rate {effect.majority:.1%}, untouched "
+                f"{percent(effect.intact)}) the same sets {compared(effect)}: {told}."
+            )
+
+
+def _strongest(effects: Sequence[Effect]) -> Effect:
+    return max(effects, key=lambda effect: abs(effect.difference))
+
+
+def _parts(name: str, value: Share) -> dict[str, float]:
+    return {
+        f"{name}_accuracy": value.value,
+        f"{name}_low": value.low,
+        f"{name}_high": value.high,
+        f"{name}_lowest": value.lowest,
+        f"{name}_highest": value.highest,
+    }
