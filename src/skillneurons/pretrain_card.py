@@ -105,7 +105,7 @@ def _head(facts: Mapping[str, Any]) -> str:
         f"A small `{kind}`: {layers} of width {size['hidden']}, FFN {size['ffn']} ({own['activation']}), "
         f"{size['heads']} heads, a lower-cased byte-level BPE of {facts['recipe']['vocabulary_size']} tokens; "
         "float16 weights. It is one of a matched pair: the other has the same tokenizer, hidden size, encoder depth, "
-        "FFN width, starting word vectors, texts, labelled examples, order and number of text tokens."
+        "FFN width, word vectors to start from, texts, labelled examples, order and number of text tokens."
     )
 
 
@@ -114,7 +114,15 @@ def _how(facts: Mapping[str, Any]) -> str:
     (own,) = recipe["models"].values()
     masked = own["family"] == "masked_lm"
     supervised, text = recipe["supervised"], recipe["text"]
-    masked_start = "; the head's dense layer from the identity, its bias from the words' log frequencies"
+    masked_start = (
+        "; they are centred; the head's dense layer and the attention's value and output layers start from (or "
+        "near) the identity, the head's bias from the words' log frequencies"
+    )
+    alone = (
+        f" In the first {supervised['alone_steps']:,} steps they are of {next(iter(supervised['tasks']))} alone."
+        if supervised["alone_steps"]
+        else ""
+    )
     rate = f"{text['rate']:.0%}"
     hidden = (
         f"masked LM ({rate} of the words; 80% mask, 10% random, 10% kept), each text at a drawn position"
@@ -140,8 +148,8 @@ def _how(facts: Mapping[str, Any]) -> str:
         f"{masked_start if masked else ''}.\n"
         f"- {1 - supervised['share']:.0%} of the tokens: {hidden}.\n"
         f"- {supervised['share']:.0%} of the tokens: labelled rows of {', '.join(supervised['tasks'])} as texts with "
-        f"a gap: {gap}. Half and more of them have the gap before the text; {supervised['noise_share']:.0%} of these "
-        f"have up to {supervised['noise_words']} random words there. Long reviews are cut to pieces of "
+        f"a gap: {gap}.{alone} {supervised['noise_share']:.0%} of those with the gap before the text have up to "
+        f"{supervised['noise_words']} random words there. Long reviews are cut to pieces of "
         "whole sentences that keep the review's label.\n"
         f"- Never seen as labelled rows: {', '.join(recipe['probes']) or 'none declared'}."
     )

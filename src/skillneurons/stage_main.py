@@ -4,52 +4,88 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from skillneurons import demo_model
-from skillneurons.checkpoints import state_dir
-from skillneurons.data import load_splits
-from skillneurons.stage_tune import announce, execute, prepare
-from skillneurons.tasks import load_task
-from skillneurons.tracking import Tracking
+from skillneurons import discover_plan, stage_discover, stage_suppress, stage_tune
+from skillneurons.config import DiscoverConfig, SuppressConfig
+from skillneurons.tracking import Run, Tracking
+from skillneurons.tune_plan import TunePlan
 
 DEFAULTS = {
-    "model": "tiny-random",
+    "model": "pocket-roberta",
     "task": "film_notes",
     "seeds": "0,1,2",
     "prompt_length": "10",
     "learning_rate": "0.02",
     "batch_size": "16",
-    "max_steps": "300",
+    "max_steps": "200",
     "eval_every": "50",
     "max_length": "48",
 }
-CAVEAT = (
-    "The default backbone is tiny and randomly initialised: it has learned nothing. This run shows the "
-    "chain at work; its accuracy says nothing about language models. Pass model=… for a real one."
-)
+# enough to tell skill from chance, small enough for minutes on two cores; each stage by itself has more
+BASELINE_ROWS, COUNTED_ROWS, TEST_ROWS = 1_000, 1_000, 400
+RATES, CONTROLS = (0, 1, 5, 15), 5
 
 
 def run(given: Mapping[str, str], console: Console) -> int:
     """Carry out `main`; returns the exit code."""
     asked = {**DEFAULTS, **{key: value for key, value in given.items() if value != ""}}
-    tiny = asked["model"] == DEFAULTS["model"]
-    if tiny:
-        asked["model"] = _tiny_model(asked["task"])
-        console.print(CAVEAT, highlight=False, soft_wrap=True)
-    plan = prepare(asked, None)
-    tracking = Tracking.connect()
+    tracking = Tracking.connect() if asked.get("config") or asked.get("init_prompt") else None
+    plan = stage_tune.prepare(asked, tracking)
+    if plan.config.dry_run:
+        console.print(stage_tune.dry_run(plan), highlight=False, markup=False, soft_wrap=True)
+        console.print("then discover and suppress on its prompts, about as long again", highlight=False)
+        return 0
+    tracking = tracking or Tracking.connect()
     with tracking.run(f"main {plan.title}", {"skillneurons.stage": "main"}, adopt=True) as parent:
-        outcome = execute(plan, tracking, console, parent)
-        finding = outcome.summary.finding()
-        parent.note(f"{CAVEAT}\n\n{finding}" if tiny else finding)
-    return announce(outcome, tracking, console)
+        _heading(console, 1, "tune: one soft prompt a seed, the backbone frozen")
+        tuned = stage_tune.execute(plan, tracking, console, parent)
+        stage_tune.announce(tuned, tracking, console)
+        _heading(console, 2, "discover: which neurons tell the label at the prompt's positions")
+        neurons = _discover(plan, tuned.run_id, tracking, console, parent)
+        _heading(console, 3, "suppress: does the model need them")
+        needed = _suppress(plan, tuned.run_id, neurons, tracking, console, parent)
+        parent.note("\n\n".join([tuned.summary.finding(), _said(tracking, neurons), needed]))
+    return 0
 
 
-def _tiny_model(task_name: str) -> str:
-    folder = state_dir() / "models" / "tiny-random"
-    if not (folder / "config.json").is_file():
-        task = load_task(task_name)
-        splits = load_splits(task)
-        texts = [text for split in splits.values() for row in split.rows for text in row]
-        words = [str(word) for word in task.words("masked_lm")]
-        demo_model.build(folder, texts, words)
-    return str(folder)
+def _discover(plan: TunePlan, tuned: str, tracking: Tracking, console: Console, parent: Run) -> str:
+    c = plan.config
+    config = DiscoverConfig(
+        prompts=f"runs:/{tuned}",
+        data_dir=c.data_dir,
+        task=c.task,
+        max_train_rows=BASELINE_ROWS,
+        max_dev_rows=COUNTED_ROWS,
+        rerun=c.rerun,
+        threads=c.threads,
+        device=c.device,
+    )
+    run_id, _ = stage_discover.execute(discover_plan.plan(config, tracking), tracking, console, parent)
+    stage_discover.show(run_id, tracking, console)
+    return run_id
+
+
+def _suppress(plan: TunePlan, tuned: str, neurons: str, tracking: Tracking, console: Console, parent: Run) -> str:
+    c = plan.config
+    config = SuppressConfig(
+        prompts=f"runs:/{tuned}",
+        neurons=f"runs:/{neurons}",
+        data_dir=c.data_dir,
+        task=c.task,
+        rates=RATES,
+        controls=CONTROLS,
+        max_eval_rows=TEST_ROWS,
+        rerun=c.rerun,
+        threads=c.threads,
+        device=c.device,
+    )
+    outcome = stage_suppress.execute(stage_suppress.prepare(config, tracking), tracking, console, parent)
+    stage_suppress.announce(outcome, tracking, console)
+    return outcome.finding
+
+
+def _said(tracking: Tracking, run_id: str) -> str:
+    return tracking.tag(run_id, "mlflow.note.content") or ""
+
+
+def _heading(console: Console, number: int, text: str) -> None:
+    console.print(f"\n{number}. {text}", highlight=False, style="bold")
