@@ -17,11 +17,13 @@ import tiny_models
 from conftest import QUICK, words
 from skillneurons.backbone import BackboneInfo
 from skillneurons.cli import main
+from skillneurons.config import SuppressConfig, parse
 from skillneurons.contrast import contrast
 from skillneurons.data import load_splits
 from skillneurons.neurons import Neurons
 from skillneurons.prompts import SoftPrompt
 from skillneurons.registry import fetch, fetch_neurons
+from skillneurons.stage_suppress import prepare
 from skillneurons.statistics import holm, wilson
 from skillneurons.tasks import load_task
 from skillneurons.tracking import Tracking
@@ -286,6 +288,65 @@ def test_a_failure_is_a_failed_run_that_is_not_found_again(place, monkeypatch):
     assert "no scores today" in failed.data.tags["skillneurons.error"]
     assert Tracking.connect().finished(failed.data.tags["skillneurons.address"]) is None
     client().delete_run(failed.info.run_id)
+
+
+def test_a_run_made_by_mlflow_points_to_the_finished_one(place, monkeypatch):
+    store, done = client(), finished()
+    made = store.create_run(done.info.experiment_id)
+    monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+    assert main(words("suppress", **place, **ASKED)) == 0
+    pointer = store.get_run(made.info.run_id)
+    assert pointer.info.status == "FINISHED"
+    assert pointer.data.tags["skillneurons.same_as"] == done.info.run_id
+    assert done.info.run_id in pointer.data.tags["mlflow.note.content"]
+    store.delete_run(made.info.run_id)
+
+
+def test_an_adversarial_task_of_the_same_labels_takes_the_place_of_the_own_one(place):
+    asked = {**place, **ASKED, "other_tasks": "", "task": "adv_film_notes"}
+    plan = prepare(parse(SuppressConfig, asked), Tracking.connect())
+    (subject,) = plan.subjects
+    expected = load_splits(load_task("adv_film_notes"), roles=("test",), max_eval_rows=N)["test"]
+    assert subject.split.fingerprint == expected.fingerprint
+    assert plan.title == "adv_film_notes · tiny-roberta"
+    assert subject.words.ids == tuple(subject.prompts[0].card["label_words"]["ids"])
+
+
+def test_the_mean_is_of_the_prompts_own_baseline_and_of_all_for_a_strange_prompt(place):
+    asked = {**place, **ASKED, "kind": "mean"}
+    plan = prepare(parse(SuppressConfig, asked), Tracking.connect())
+    own, other = plan.subjects
+    baseline = Neurons.load(Path("neurons")).baseline
+    for seed, prompt in enumerate(own.prompts):
+        np.testing.assert_allclose(plan.intervention(prompt).values, baseline[seed].mean(1), rtol=1e-6)
+    np.testing.assert_allclose(plan.intervention(other.prompts[0]).values, baseline.mean((0, 2)), rtol=1e-5)
+    assert len({plan.intervention(prompt).seed for prompt in (*own.prompts, *other.prompts)}) == 3
+
+
+def test_the_address_is_of_all_that_decides(place):
+    tracking = Tracking.connect()
+
+    def address(**change: object) -> str:
+        return prepare(parse(SuppressConfig, {**place, **ASKED, **change}), tracking).address
+
+    changes = (
+        {"rates": "5"},
+        {"kind": "noise"},
+        {"kind": "noise", "sigma": "0.2"},
+        {"positions": "prompt"},
+        {"ranking": "global"},
+        {"keep": "true"},
+        {"controls": "5"},
+        {"seed": "4"},
+        {"max_eval_rows": "32"},
+        {"other_tasks": ""},
+        {"task": "adv_film_notes"},
+        {"kind": "mean"},
+    )
+    addresses = [address(), *(address(**change) for change in changes)]
+    assert len(set(addresses)) == len(addresses)
+    same = ({"threads": "1"}, {"eval_batch_size": "3"}, {"rerun": "true"}, {"sigma": "9"}, {"rates": "5,20,0"})
+    assert {address(**change) for change in same} == {addresses[0]}
 
 
 def test_neurons_come_from_a_finished_discover_run_alone(place):
