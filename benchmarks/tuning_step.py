@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from transformers import RobertaConfig, RobertaForMaskedLM
 
-from skillneurons import demo_model
 from skillneurons.data import load_splits
 from skillneurons.loading import describe
 from skillneurons.tasks import load_task
@@ -21,8 +20,8 @@ from skillneurons.tasks import load_task
 ROWS, LENGTH, PROMPT, ROUNDS = 16, 128, 20, 15
 
 
-def model_folder(folder: Path, texts: list[str]) -> Path:
-    demo_model.build(folder, texts, ["negative", "positive"])
+def model_folder(folder: Path) -> Path:
+    describe("pocket-roberta").tokenizer.save_pretrained(folder)
     config = RobertaConfig(
         vocab_size=50_265,
         hidden_size=256,
@@ -40,7 +39,7 @@ def main() -> None:
     torch.set_num_threads(2)
     texts = [row[0] for row in load_splits(load_task("film_notes"), roles=["train"])["train"].rows]
     with tempfile.TemporaryDirectory() as scratch:
-        backbone = describe(str(model_folder(Path(scratch) / "model", texts))).load()
+        backbone = describe(str(model_folder(Path(scratch) / "model"))).load()
     words = backbone.info.label_words(["negative", "positive"])
     batch = backbone.info.collate(backbone.info.encode([(text,) for text in texts[:ROWS]], LENGTH))
     pad = LENGTH - batch.input_ids.shape[1]
