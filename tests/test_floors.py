@@ -13,7 +13,7 @@ FLOORS = {
     "builtin_nli builtin_nli_forms builtin_nli_words builtin_ethics builtin_ethics_words "
     "neurons selection significance contrast effect",
     2: "backbone masked_lm encoder_decoder decoder_only taps sites tokens layout references "
-    "loading demo_model vocabulary",
+    "loading vocabulary",
     3: "encoding evaluation initialisation tuning estimate figures checkpoints recipes objectives cloze "
     "token_corpus cooccurrence pair lessons pretraining stream null discovery stability neuron_cards neuron_figures "
     "suppression",

@@ -214,7 +214,8 @@ def _curve(facts: Mapping[str, Any]) -> str:
 
 def _limits(facts: Mapping[str, Any]) -> str:
     return (
-        "## Limits\n\nTrained for minutes on about ten million words: film reviews above all, then questions, image "
+        f"## Limits\n\nTrained for minutes on {facts['text_tokens'] / 1e6:.1f} million tokens: film reviews above "
+        "all, then questions, image "
         "captions, newswire and everyday moral judgements, with all that these say and leave out. It is made for "
         "experiments on prompts and neurons, not for use on people; it does not write well, knows little of the "
         "world, and on tasks that need more than words (paraphrase, entailment, ethics) it may be near chance: see "
