@@ -211,6 +211,31 @@ def _listed(numbers: tuple[float, ...]) -> str:
     return ", ".join(f"{number:g}" for number in numbers) or "none"
 
 
+class SearchConfig(TuneConfig):
+    """What `search` takes: the parameters of `tune`, each of which is fixed if given, and the study's own."""
+
+    space: str = Field("default", description="a name in experiments/search, or a path to such a YAML")
+    trials: int = Field(30, ge=1, description="distinct configurations to complete or prune")
+    workers: int = Field(0, ge=0, description="processes here; 0: one a GPU, else 1; more may join from elsewhere")
+    storage: str | None = Field(
+        None, description="database URL; else SKILLNEURONS_STORAGE, else SQLite in the state folder"
+    )
+    study: str | None = Field(None, description="name in the storage; else <task>.<model>")
+    final_seeds: Seeds = Field((0, 1, 2), description="the winner and the first trial are tuned anew for each")
+    heartbeat: int = Field(20, ge=1, description="seconds between signs of life; three missing mean dead")
+
+    @model_validator(mode="after")
+    def _search_rules(self) -> "SearchConfig":
+        seeds = self.final_seeds
+        if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+            raise ValueError(f"final_seeds are different whole numbers from 0 up|{seeds}|E.g. final_seeds=0,1,2")
+        if self.processes > 1:
+            raise ValueError(f"a trial has one process|processes={self.processes}|Give workers=N instead")
+        if self.rerun:
+            raise ValueError("a study goes on, it is not worked again|rerun=true|Give another study name")
+        return self
+
+
 class MainConfig(TuneConfig):
     """What `main` takes: everything `tune` does, with the embedded default filled in."""
 

@@ -96,7 +96,7 @@ def learning_curves(histories: Mapping[int, Curve], majority: float) -> Figure:
     Raises:
         ValueError: no seed.
     """
-    _require_some(histories, "seed")
+    require_some(histories, "seed")
     figure, (left, right) = canvas(8.4, 3.7, panels=2)
     room, middle = _room(histories), (len(histories) - 1) / 2
     for index, (seed, curve) in enumerate(sorted(histories.items())):
@@ -107,7 +107,7 @@ def learning_curves(histories: Mapping[int, Curve], majority: float) -> Figure:
     dress(right, "Dev accuracy, 95% interval", "accuracy", "step")
     left.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     percent(right)
-    _draw_majority(right, majority)
+    draw_majority(right, majority)
     ring = Line2D([], [], linestyle="none", marker="o", markersize=10, label="selected step", **_ring(_INK))
     legend_below(figure, [*right.get_legend_handles_labels()[0], ring])
     return figure
@@ -124,7 +124,7 @@ def accuracy_by_seed(rows: Sequence[Bar], majority: float, title: str) -> Figure
     Raises:
         ValueError: no row.
     """
-    _require_some(rows, "row")
+    require_some(rows, "row")
     seeds, conditions = sorted({row.seed for row in rows}), list(dict.fromkeys(row.condition for row in rows))
     figure, (axes,) = canvas(8.0, 4.0, panels=1)
     for index, condition in enumerate(conditions):
@@ -137,7 +137,7 @@ def accuracy_by_seed(rows: Sequence[Bar], majority: float, title: str) -> Figure
     axes.set_xticks(range(len(seeds)), [f"seed {seed}" for seed in seeds])
     axes.tick_params(axis="x", length=0)
     percent(axes)
-    _draw_majority(axes, majority)
+    draw_majority(axes, majority)
     legend_below(figure, axes.get_legend_handles_labels()[0])
     return figure
 
@@ -152,7 +152,7 @@ def suppression_curves(panels: Sequence[DosePanel], xlabel: str) -> Figure:
     Raises:
         ValueError: no panel.
     """
-    _require_some(panels, "task")
+    require_some(panels, "task")
     figure, axes = canvas(1.6 + 3.9 * len(panels), 4.0, panels=len(panels))
     for one, panel in zip(axes, panels, strict=True):
         _draw_band(one, [(d.rate, *d.skill) for d in panel.doses], 1, "skill neurons, 95% interval")
@@ -162,7 +162,7 @@ def suppression_curves(panels: Sequence[DosePanel], xlabel: str) -> Figure:
             _draw_band(one, random, 0, "random sets, lowest to highest")
         dress(one, panel.title, "accuracy", xlabel)
         percent(one)
-        _draw_majority(one, panel.majority)
+        draw_majority(one, panel.majority)
     legend_below(figure, axes[0].get_legend_handles_labels()[0])
     return figure
 
@@ -249,7 +249,7 @@ def _ring(colour: str) -> dict[str, Any]:
     return {"markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.5}
 
 
-def _draw_majority(axes: Axes, majority: float) -> None:
+def draw_majority(axes: Axes, majority: float) -> None:
     """A dashed line, named outside the axes where no data can lie under the words."""
     axes.axhline(majority, color=GREY, linestyle=(0, (5, 3)), linewidth=1.2, zorder=1)
     axes.annotate(
@@ -289,6 +289,7 @@ def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5)
 
 
-def _require_some(given: Sequence[Any] | Mapping[Any, Any], what: str) -> None:
+def require_some(given: Sequence[Any] | Mapping[Any, Any], what: str) -> None:
+    """Refuse to draw nothing."""
     if not given:
         raise ValueError(f"a figure needs at least one {what}; got none. Draw it after the first result.")

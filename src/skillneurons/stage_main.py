@@ -1,11 +1,12 @@
 """`main`: the whole chain on the embedded default, offline, in minutes."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 
 from skillneurons import discover_plan, stage_discover, stage_suppress, stage_tune
-from skillneurons.config import DiscoverConfig, SuppressConfig
+from skillneurons.config import DiscoverConfig, SuppressConfig, parse
 from skillneurons.tracking import Run, Tracking
 from skillneurons.tune_plan import TunePlan
 
@@ -48,39 +49,25 @@ def run(given: Mapping[str, str], console: Console) -> int:
 
 
 def _discover(plan: TunePlan, tuned: str, tracking: Tracking, console: Console, parent: Run) -> str:
-    c = plan.config
-    config = DiscoverConfig(
-        prompts=f"runs:/{tuned}",
-        data_dir=c.data_dir,
-        task=c.task,
-        max_train_rows=BASELINE_ROWS,
-        max_dev_rows=COUNTED_ROWS,
-        rerun=c.rerun,
-        threads=c.threads,
-        device=c.device,
-    )
+    rows = {"max_train_rows": BASELINE_ROWS, "max_dev_rows": COUNTED_ROWS}
+    config = parse(DiscoverConfig, {}, {**_shared(plan, tuned), **rows})
     run_id, _ = stage_discover.execute(discover_plan.plan(config, tracking), tracking, console, parent)
     stage_discover.show(run_id, tracking, console)
     return run_id
 
 
 def _suppress(plan: TunePlan, tuned: str, neurons: str, tracking: Tracking, console: Console, parent: Run) -> str:
-    c = plan.config
-    config = SuppressConfig(
-        prompts=f"runs:/{tuned}",
-        neurons=f"runs:/{neurons}",
-        data_dir=c.data_dir,
-        task=c.task,
-        rates=RATES,
-        controls=CONTROLS,
-        max_eval_rows=TEST_ROWS,
-        rerun=c.rerun,
-        threads=c.threads,
-        device=c.device,
-    )
+    sweep = {"neurons": f"runs:/{neurons}", "rates": RATES, "controls": CONTROLS, "max_eval_rows": TEST_ROWS}
+    config = parse(SuppressConfig, {}, {**_shared(plan, tuned), **sweep})
     outcome = stage_suppress.execute(stage_suppress.prepare(config, tracking), tracking, console, parent)
     stage_suppress.announce(outcome, tracking, console)
     return outcome.finding
+
+
+def _shared(plan: TunePlan, tuned: str) -> dict[str, Any]:
+    c = plan.config
+    same = {name: getattr(c, name) for name in ("data_dir", "task", "rerun", "threads", "device")}
+    return {"prompts": f"runs:/{tuned}", **same}
 
 
 def _said(tracking: Tracking, run_id: str) -> str:

@@ -73,9 +73,7 @@ def execute(plan: TunePlan, tracking: Tracking, console: Console, parent: Run | 
     """Do the work of a checked command, or find the finished run that did it."""
     config = plan.config
     torch.set_num_threads(config.threads or torch.get_num_threads())
-    accelerator = Accelerator(
-        mixed_precision="bf16" if config.precision == "bf16" else "no", cpu=config.device_type == "cpu"
-    )
+    accelerator = accelerator_for(config)
     if not accelerator.is_main_process:
         return Outcome("", False, _tune_all(plan, tracking, Run(), accelerator, console))
     address = plan.address
@@ -141,12 +139,19 @@ def announce(outcome: Outcome, tracking: Tracking, console: Console) -> int:
     return 0
 
 
-def older_config(tracking: Tracking, reference: str) -> dict[str, Any]:
+def older_config(tracking: Tracking, reference: str, kind: type[StageConfig] = TuneConfig) -> dict[str, Any]:
     """The effective configuration of `runs:/<id>`, from its `config.yaml`."""
     run_id = reference.removeprefix("runs:/").strip("/")
     run_id = tracking.tag(run_id, SAME_AS) or run_id
     text = tracking.text(run_id, "config.yaml")
-    return {k: v for k, v in yaml.safe_load(text).items() if k in TuneConfig.model_fields}
+    return {k: v for k, v in yaml.safe_load(text).items() if k in kind.model_fields}
+
+
+def accelerator_for(config: TuneConfig) -> Accelerator:
+    """The device and precision of a configuration; all of one process have to agree."""
+    return Accelerator(
+        mixed_precision="bf16" if config.precision == "bf16" else "no", cpu=config.device_type == "cpu"
+    )
 
 
 def process_count(config: TuneConfig) -> int:

@@ -34,6 +34,7 @@ from skillneurons.figures import write
 
 ADDRESS = "skillneurons.address"
 ERROR = "skillneurons.error"
+STOPPED = "skillneurons.stopped"
 SAME_AS = "skillneurons.same_as"
 SUPERSEDED = "skillneurons.superseded_by"
 HOST = "skillneurons.host"
@@ -43,6 +44,10 @@ NOTE = "mlflow.note.content"
 TABLES = "mlflow.loggedArtifacts"  # by this the UI knows a JSON file for a table
 DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_EXPERIMENT = "skillneurons"
+
+
+class Stopped(Exception):  # noqa: N818 (as KeyboardInterrupt, no error)
+    """Raised inside a run to end it KILLED for a reason that is no failure, e.g. a pruned trial."""
 
 
 class Tracking:
@@ -77,13 +82,19 @@ class Tracking:
 
     @contextlib.contextmanager
     def run(
-        self, name: str, tags: Mapping[str, str], parent: "Run | None" = None, adopt: bool = False
+        self,
+        name: str,
+        tags: Mapping[str, str],
+        parent: "Run | None" = None,
+        adopt: bool = False,
+        resume: str | None = None,
     ) -> Iterator["Run"]:
         """A run that ends FINISHED, FAILED with the reason in a tag, or KILLED by an interrupt.
 
-        With `adopt` the run that `mlflow run` has made for this process is used, if there is one.
+        With `adopt` the run that `mlflow run` has made for this process is used, if there is one; with
+        `resume` an older run goes on.
         """
-        run_id = os.environ.get("MLFLOW_RUN_ID") if adopt else None
+        run_id = resume or (os.environ.get("MLFLOW_RUN_ID") if adopt else None)
         tags = {"mlflow.runName": name, HOST: socket.gethostname(), **tags}
         if parent is not None:
             tags[PARENT] = parent.id
@@ -97,10 +108,22 @@ class Tracking:
         except KeyboardInterrupt:
             run.end("KILLED", "interrupted; the same command resumes")
             raise
+        except Stopped as stop:
+            run.tags({STOPPED: str(stop)})
+            run.end("KILLED")
+            raise
         except BaseException as error:
             run.end("FAILED", _first_line(error))
             raise
         run.end("FINISHED")
+
+    def reopen(self, run_id: str | None) -> str | None:
+        """Set an existing run RUNNING again; None where there is none, or it has been deleted."""
+        with contextlib.suppress(MlflowException):
+            if run_id and self.client.get_run(run_id).info.lifecycle_stage == "active":
+                self.client.update_run(run_id, status="RUNNING")
+                return run_id
+        return None
 
     def finished(self, address: str) -> str | None:
         """The id of the newest FINISHED run with this address that did the work itself."""
@@ -121,6 +144,15 @@ class Tracking:
             Run(self.client, run_id).tags({SUPERSEDED: by.id})
             Run(self.client, run_id).end("KILLED", f"died without a word; resumed as {by.id}")
         return left
+
+    def close(self, run_id: str, status: str, by: "Run | None" = None) -> None:
+        """End a run whose process died, if it is RUNNING; with `by`, point to the run that took over."""
+        with contextlib.suppress(MlflowException):  # it may have been deleted
+            running = self.client.get_run(run_id).info.status == "RUNNING"
+            if by is not None:
+                Run(self.client, run_id).tags({SUPERSEDED: by.id})
+            if running:
+                Run(self.client, run_id).end(status, f"died without a word; resumed as {by.id}" if by else None)
 
     def tag(self, run_id: str, key: str) -> str | None:
         """A tag of a run, or None.
