@@ -149,6 +149,8 @@ def test_agreement_over_seeds():
     ]
     assert apart["Spearman"].value == pytest.approx(np.mean(pairs), abs=1e-6)
     assert np.isnan(agreements(own[:2].astype(np.float32))[0].low)
+    spread = np.stack([shared, shared, own[0]]).astype(np.float32)
+    assert all(a.high == 1 and a.low in (-1, 0) for a in agreements(spread)), "an interval stays in its range"
 
 
 def test_the_jackknife_of_a_mean_is_students_interval():

@@ -40,14 +40,14 @@ def agreements(predictivity: NDArray[np.float32], percents: Sequence[float] = PE
     seeds, size = len(predictivity), predictivity[0].size
     pairs = list(combinations(range(seeds), 2))
     ranks = {(i, j): spearman(predictivity[i], predictivity[j]) for i, j in pairs}
-    found = [_agreement("Spearman", ranks, 0.0, seeds, size)]
+    found = [_agreement("Spearman", ranks, (-1.0, 0.0), seeds, size)]
     for percent in percents:
         sets = [top_neurons(one, percent) for one in predictivity]
         if not sets[0].any():
             continue
         shared = {(i, j): float(np.nanmean(overlap(sets[i], sets[j]))) for i, j in pairs}
         chance = float(sets[0].sum(axis=1).mean() / sets[0].shape[1])
-        found.append(_agreement(f"overlap@{percent:g}%", shared, chance, seeds, size))
+        found.append(_agreement(f"overlap@{percent:g}%", shared, (0.0, chance), seeds, size))
     return found
 
 
@@ -65,11 +65,15 @@ def jackknife(seeds: int, statistic: Callable[[Sequence[int]], float], confidenc
 
 
 def _agreement(
-    what: str, pairs: Mapping[tuple[int, int], float], chance: float, seeds: int, neurons: int
+    what: str, pairs: Mapping[tuple[int, int], float], levels: tuple[float, float], seeds: int, neurons: int
 ) -> Agreement:
     def mean(chosen: Sequence[int]) -> float:
         inside = set(chosen)
         return float(np.mean([value for (i, j), value in pairs.items() if i in inside and j in inside]))
 
-    interval = jackknife(seeds, mean)
-    return Agreement(what, mean(range(seeds)), interval.low, interval.high, chance, seeds, neurons)
+    interval, (least, chance) = jackknife(seeds, mean), levels
+    # of few seeds Student's interval may leave the range of the measure
+    low, high = max(interval.low, least), min(interval.high, 1.0)
+    if np.isnan(interval.low):
+        low = high = interval.low
+    return Agreement(what, mean(range(seeds)), low, high, chance, seeds, neurons)
