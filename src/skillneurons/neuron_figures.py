@@ -57,7 +57,7 @@ def significant_by_layer(neurons: Neurons, title: str) -> Figure:
     axes.bar(layers, (found & ~up).mean(axis=1), bottom=first, color=COLOURS[1], label="inhibitory")
     dress(axes, title, "neurons with q < 0.05", "layer")
     axes.set_xticks(layers)
-    axes.set_ylim(0, max(0.02, float(found.mean(axis=1).max()) * 1.15))
+    axes.set_ylim(0, min(1.0, max(0.02, float(found.mean(axis=1).max()) * 1.15)))
     percent(axes)
     legend_below(figure, axes.get_legend_handles_labels()[0])
     return figure
