@@ -143,13 +143,13 @@ def brute(acts: Sequence[np.ndarray], dev_acts: Sequence[np.ndarray], asked: Que
     return out
 
 
-def readable(dev_acts: Sequence[np.ndarray], baseline: np.ndarray) -> np.ndarray:
-    """Neurons `[L, F]` whose every comparison is beyond the rounding of a forward pass, or of zeros.
+def readable(dev_acts: Sequence[np.ndarray], baseline: np.ndarray, relu: bool) -> np.ndarray:
+    """Neurons `[L, F]` whose every comparison is beyond the rounding of a forward pass, or of a ReLU's zeros.
 
     A GELU far below zero is a product of rounding errors: its last bits change with the batch.
     """
     clear = [
-        ((np.abs(d - b) > 1e-5 + 1e-5 * np.abs(b)) | ((d == 0) & (b == 0))).all(axis=(0, 2))
+        ((np.abs(d - b) > 1e-5 + 1e-5 * np.abs(b)) | (relu & (d == 0) & (b == 0))).all(axis=(0, 2))
         for d, b in zip(dev_acts, baseline, strict=True)
     ]
     return np.logical_and.reduce(clear)
@@ -173,8 +173,8 @@ def test_every_array_equals_brute_force(backbones, name, site):
     acts = [stored(backbone, name, site, prompt, train) for prompt in prompts]
     dev_acts = [stored(backbone, name, site, prompt, dev) for prompt in prompts]
     want = brute(acts, dev_acts, asked)
-    clear = readable(dev_acts, want["baseline"])
-    assert clear.mean() > 0.9
+    clear = readable(dev_acts, want["baseline"], relu=name == "t5")
+    assert clear.mean() > 0.8
     assert got.baseline == pytest.approx(want["baseline"], rel=1e-5, abs=1e-6)
     assert got.accuracy[0].transpose(0, 2, 1, 3)[..., clear] == pytest.approx(
         want["accuracy"].transpose(0, 2, 1, 3)[..., clear], abs=1e-7
