@@ -24,16 +24,16 @@ from skillneurons.tasks import load_task
 SRC = Path(__file__).parents[1] / "src"
 TASKS = Path(__file__).parents[1] / "experiments" / "tasks"
 DIGESTS = {
-    "film_notes": "cf1610dcbed938a6",
-    "meal_notes": "66e2934358f8b40a",
+    "film_notes": "caae350211d72bf7",
+    "meal_notes": "c79d0291be1ee2b6",
     "travel_questions": "bb1b37258db92a9b",
     "office_requests": "c4098869001a32e5",
     "household_facts": "f0a48a22acf22e3e",
     "street_scenes": "163ff35b9c7f1048",
     "duty_excuses": "af125d0d7e66d88c",
     "fairness_claims": "1a25ab617f3afaf4",
-    "adv_film_notes": "e7868ad2658d8017",
-    "adv_meal_notes": "8f04b3a48d566b66",
+    "adv_film_notes": "56c9275fe2ba569e",
+    "adv_meal_notes": "d1b1af1dcb6236b1",
     "adv_travel_questions": "67309cb9b251acb4",
     "adv_office_requests": "67e40b545cfed16f",
     "adv_household_facts": "1bb71d17be67f51c",

