@@ -9,12 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from mlflow import MlflowClient
 
 from conftest import QUICK, ROOT, environment, words
+from skillneurons.neurons import Neurons
 from skillneurons.prompts import SoftPrompt
 
 LONG = {**QUICK, "max_steps": "240", "eval_every": "20"}
@@ -248,3 +250,26 @@ def test_a_finished_database_is_not_left_locked(start, workplace, tiny_roberta):
     assert process.returncode == 0
     with sqlite3.connect(workplace / "mlflow.db", timeout=1) as database:
         assert database.execute("select count(*) from runs").fetchone()[0] == 2
+
+
+def test_two_processes_discover_what_one_does(start, workplace, tiny_roberta):
+    def run(stage: str, **more: object) -> list:
+        process = start(stage, threads=1, **more)
+        out = process.communicate()[0]
+        assert process.returncode == 0, out
+        return [run for run in all_runs(workplace) if run.data.tags["skillneurons.stage"] == stage]
+
+    tuned = [r for r in run("tune", model=tiny_roberta, **QUICK) if "skillneurons.seed" not in r.data.tags]
+    rows = {"max_train_rows": 101, "max_dev_rows": 75, "permutations": 20, "device": "cpu", "cards": 2}
+    asked = {"prompts": f"runs:/{tuned[0].info.run_id}", **rows, "eval_batch_size": 8}
+    assert len(run("discover", processes=2, **asked)) == 1, "one run in MLflow, whatever the number of processes"
+    both = {r.data.tags["skillneurons.processes"]: r for r in run("discover", processes=1, rerun="true", **asked)}
+    found = {
+        processes: Neurons.load(Path(r.info.artifact_uri.removeprefix("file://")) / "neurons")
+        for processes, r in both.items()
+    }
+    assert set(found) == {"1", "2"}
+    assert found["2"].baseline == pytest.approx(found["1"].baseline, rel=1e-5, abs=1e-6)
+    for name in ("accuracy", "position", "sign", "p_value", "predictivity"):
+        same = np.isclose(getattr(found["1"], name), getattr(found["2"], name), rtol=1e-9)
+        assert same.mean() > 0.999, name

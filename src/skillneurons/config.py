@@ -155,8 +155,14 @@ class DiscoverConfig(StageConfig):
     max_dev_rows: int | None = Field(None, ge=4, description="subsample dev by row hash")
     max_length: int | None = Field(None, ge=8, description="T, tokens of text kept; else as tuned")
     eval_batch_size: int = Field(32, ge=1, description="rows per forward pass")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: as torch chooses")
+    processes: int = Field(0, ge=0, description="processes that share the rows; 0: the GPUs present, else 1")
+    threads: int = Field(0, ge=0, description="CPU threads a process; 0: as torch chooses")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
+
+    @property
+    def device_type(self) -> str:
+        """`cuda` or `cpu`, as asked for or as there is."""
+        return "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 class SuppressConfig(StageConfig):

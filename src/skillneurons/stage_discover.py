@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 import yaml
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from rich.console import Console
 from rich.table import Table
 
@@ -23,11 +24,12 @@ from skillneurons.discovery import Counted, Question, combine, count
 from skillneurons.display import clock
 from skillneurons.errors import InputError
 from skillneurons.estimate import forward_seconds
+from skillneurons.launching import is_worker, launch
 from skillneurons.neuron_cards import NeuronCard, make_cards, page
 from skillneurons.neuron_figures import predictivity_by_layer, significant_by_layer, specificity_matrix
 from skillneurons.neurons import Neurons
 from skillneurons.registry import fetch_neurons
-from skillneurons.stage_tune import environment
+from skillneurons.stage_tune import environment, process_count
 from skillneurons.tracking import ADDRESS, SAME_AS, Run, Tracking
 from skillneurons.tune_seed import peak_memory_mb
 
@@ -49,10 +51,14 @@ def run(given: Mapping[str, str], console: Console) -> int:
     if config.dry_run:
         console.print(dry_run(checked), highlight=False, markup=False, soft_wrap=True)
         return 0
+    processes = process_count(config)
+    if processes > 1 and not is_worker() and (config.rerun or not tracking.finished(checked.address)):
+        return launch("discover", given, processes, cpu=config.device_type == "cpu")
     run_id, reused = execute(checked, tracking, console)
     if reused:
         console.print(f"This configuration has finished as run {run_id}; rerun=true works it again.", soft_wrap=True)
-    show(run_id, tracking, console)
+    if run_id:  # other processes than the main one have none
+        show(run_id, tracking, console)
     return 0
 
 
@@ -66,7 +72,10 @@ def execute(plan: DiscoverPlan, tracking: Tracking, console: Console, parent: Ru
                 run.note(f"The same command had finished as run `{done}`; nothing was done again.")
         return done, True
     torch.set_num_threads(plan.config.threads or torch.get_num_threads())
-    accelerator = Accelerator(cpu=plan.config.device == "cpu" or not torch.cuda.is_available())
+    accelerator = Accelerator(cpu=plan.config.device_type == "cpu")
+    if not accelerator.is_main_process:
+        _find(plan, accelerator, console)
+        return "", False
     with alone(address):
         tags = {"skillneurons.stage": "discover", ADDRESS: address, **environment(accelerator, plan.config)}
         with tracking.run(f"discover {plan.title}", tags, parent, adopt=parent is None) as run:
@@ -74,20 +83,7 @@ def execute(plan: DiscoverPlan, tracking: Tracking, console: Console, parent: Ru
                 console.print(f"taking up the work of run {old}, which died without a word", highlight=False)
             run.params({k: v for k, v in plan.config.model_dump(mode="json").items() if v is not None})
             run.inputs(plan.splits.values())
-            asked = plan.question()
-            backbone = plan.info.load(device=accelerator.device, dtype=torch.float32)
-            counts = _counts(plan, backbone, asked, accelerator, console)
-            neurons = combine(counts, asked, plan.card())
-            cards = make_cards(
-                backbone,
-                plan.site,
-                [prompt.embeddings for prompt in plan.prompts],
-                neurons,
-                asked,
-                [" | ".join(row) for row in plan.splits["dev"].rows],
-                accelerator,
-                plan.config.cards,
-            )
+            neurons, cards = _find(plan, accelerator, console)
             _record(plan, run, neurons, cards)
     for prompt in plan.prompts:
         FileCheckpoint(plan.prompt_address(prompt)).drop()
@@ -99,7 +95,7 @@ def dry_run(plan: DiscoverPlan) -> str:
     asked = plan.question()
     tokens = plan.prompts[0].length + float(asked.dev.lengths.float().mean())
     rows = len(plan.prompts) * (len(asked.train) + 1.5 * len(asked.dev))
-    device = "cuda" if plan.config.device != "cpu" and torch.cuda.is_available() else "cpu"
+    device = plan.config.device_type
     seconds = forward_seconds(plan.info, rows * tokens, device)
     sizes = ", ".join(f"{role} {len(split)}" for role, split in plan.splits.items())
     return (
@@ -125,6 +121,17 @@ def show(run_id: str, tracking: Tracking, console: Console) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+def _find(plan: DiscoverPlan, accelerator: Accelerator, console: Console) -> tuple[Neurons, list[NeuronCard]]:
+    """What every process does: each reads its share of the rows, and all hold the same result."""
+    asked = plan.question()
+    backbone = plan.info.load(device=accelerator.device, dtype=torch.float32)
+    neurons = combine(_counts(plan, backbone, asked, accelerator, console), asked, plan.card())
+    texts = [" | ".join(row) for row in plan.splits["dev"].rows]
+    prompts = [prompt.embeddings for prompt in plan.prompts]
+    cards = make_cards(backbone, plan.site, prompts, neurons, asked, texts, accelerator, plan.config.cards)
+    return neurons, cards
+
+
 def _counts(
     plan: DiscoverPlan, backbone: Backbone, asked: Question, accelerator: Accelerator, console: Console
 ) -> list[Counted]:
@@ -132,13 +139,16 @@ def _counts(
     counts = []
     for number, prompt in enumerate(plan.prompts, start=1):
         checkpoint = FileCheckpoint(plan.prompt_address(prompt))
-        state = None if plan.config.rerun else checkpoint.load()
-        if state is None:
+        known = [checkpoint.load() if accelerator.is_main_process and not plan.config.rerun else None]
+        broadcast_object_list(known)  # all have to agree on who reads what
+        if known[0] is None:
             one = count(backbone, plan.site, prompt.embeddings, asked, accelerator)
-            checkpoint.save({field.name: getattr(one, field.name) for field in fields(Counted)})
+            if accelerator.is_main_process:
+                checkpoint.save({field.name: getattr(one, field.name) for field in fields(Counted)})
         else:
-            one = Counted(**state)
-        console.print(f"prompt {number} of {len(plan.prompts)} read", highlight=False)
+            one = Counted(**known[0])
+        if accelerator.is_main_process:
+            console.print(f"prompt {number} of {len(plan.prompts)} read", highlight=False)
         counts.append(one)
     return counts
 

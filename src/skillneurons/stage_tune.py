@@ -20,7 +20,7 @@ from accelerate.utils import broadcast_object_list
 from rich.console import Console
 
 from skillneurons.checkpoints import FileCheckpoint, alone
-from skillneurons.config import StageConfig, TuneConfig
+from skillneurons.config import DiscoverConfig, StageConfig, TuneConfig
 from skillneurons.display import TuneDisplay, clock
 from skillneurons.errors import InputError
 from skillneurons.estimate import Work, estimate
@@ -154,7 +154,7 @@ def accelerator_for(config: TuneConfig) -> Accelerator:
     )
 
 
-def process_count(config: TuneConfig) -> int:
+def process_count(config: TuneConfig | DiscoverConfig) -> int:
     """The processes asked for; by default one a GPU, or one."""
     return config.processes or (max(1, torch.cuda.device_count()) if config.device_type == "cuda" else 1)
 
