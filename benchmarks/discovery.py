@@ -24,13 +24,12 @@ from skillneurons.sites import site_of
 from skillneurons.tokens import LabelWords
 
 P, BATCH, PERMUTATIONS, ROUNDS = 100, 32, 200, 3
-VOCABULARY = 2_000
 
 
-def a_backbone(folder: Path, width: int, layers: int) -> Backbone:
+def a_backbone(folder: Path, width: int, layers: int, vocabulary: int = 2_000) -> Backbone:
     """A RoBERTa of that width with random weights, and a tokenizer of numbered words."""
     words = {name: i for i, name in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])}
-    words |= {f"w{i}": i for i in range(5, VOCABULARY)}
+    words |= {f"w{i}": i for i in range(5, vocabulary)}
     pipeline = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     pipeline.pre_tokenizer = pre_tokenizers.Whitespace()
     pipeline.post_processor = processors.TemplateProcessing(
@@ -39,7 +38,7 @@ def a_backbone(folder: Path, width: int, layers: int) -> Backbone:
     special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "mask_token": "<mask>"}
     PreTrainedTokenizerFast(tokenizer_object=pipeline, unk_token="<unk>", **special).save_pretrained(folder)
     config = RobertaConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         hidden_size=width,
         num_hidden_layers=layers,
         num_attention_heads=width // 64,
@@ -57,7 +56,7 @@ def rows(n: int, seed: int) -> Encoded:
     """Texts of 10 to 40 tokens."""
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(10, 41, (n,), generator=generator).tolist()
-    texts = [[0, *torch.randint(5, VOCABULARY, (size,), generator=generator).tolist(), 2] for size in lengths]
+    texts = [[0, *torch.randint(5, 2_000, (size,), generator=generator).tolist(), 2] for size in lengths]
     return Encoded(texts, torch.arange(n) % 2)
 
 
