@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from discovery import BATCH, PERMUTATIONS, a_backbone, rows
 
 from skillneurons.discovery import Protocol, Question, combine, count, halves
+from skillneurons.loading import describe
 from skillneurons.sites import site_of
 
 
@@ -45,10 +46,9 @@ CASES = (
 )
 
 
-def measure(case: Case) -> float:
-    """Peak resident memory of this process after the case's discovery, GiB."""
-    with tempfile.TemporaryDirectory() as scratch:
-        backbone = a_backbone(Path(scratch) / "model", case.width, case.layers, case.vocabulary)
+def measure(case: Case, folder: str) -> float:
+    """Peak resident memory of this process after the case's discovery, its backbone loaded from a folder, GiB."""
+    backbone = describe(folder).load()
     train, dev = rows(case.n, 1), rows(case.n, 2)
     parts = halves(dev.labels.tolist(), [f"{i:05d}" for i in range(case.n)])
     everything = (range(case.n), range(case.n))
@@ -67,12 +67,16 @@ def measure(case: Case) -> float:
 
 def main() -> None:
     for number, case in enumerate(CASES):
-        found = subprocess.run([sys.executable, __file__, str(number)], check=True, capture_output=True, text=True)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "model"
+            a_backbone(folder, case.width, case.layers, case.vocabulary)
+            command = [sys.executable, __file__, str(number), str(folder)]
+            found = subprocess.run(command, check=True, capture_output=True, text=True)
         print(f"{case}: {float(found.stdout.split()[-1]):.2f} GiB", flush=True)
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        print(measure(CASES[int(sys.argv[1])]))
+        print(measure(CASES[int(sys.argv[1])], sys.argv[2]))
     else:
         main()

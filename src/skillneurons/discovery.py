@@ -18,7 +18,7 @@ from skillneurons import significance
 from skillneurons.backbone import Backbone
 from skillneurons.encoding import Encoded
 from skillneurons.neurons import Neurons
-from skillneurons.null import ChosenNull, LargeNull, permuted_labels
+from skillneurons.null import LARGEST_16, ChosenNull, LargeNull, permuted_labels
 from skillneurons.sites import Site
 from skillneurons.stream import Moments, Reader, fires, moments
 
@@ -65,11 +65,11 @@ class Counted:
 
     Attributes:
         baseline: `[L, W, F]`.
-        hits: int32 `[K, L, W, F]`, over all of dev.
+        hits: `[K, L, W, F]`, over all of dev; 16 bits where its rows allow, as those of `null`.
         position, sign: int64 `[K, L, F]`, chosen on half A.
         ones_fired, fired: int32 `[K, L, F]`, judged rows of the class, and of all, at which it fires there.
         auc: `[K, L, F]`, binormal from train.
-        null: int32 `[K, R, L, F]`, judged rows right under permuted labels, in the neuron's direction.
+        null: `[K, R, L, F]`, judged rows right under permuted labels, in the neuron's direction.
     """
 
     baseline: Tensor
@@ -118,7 +118,7 @@ def combine(counts: Sequence[Counted], asked: Question, card: Mapping[str, Any])
     }
     return Neurons(
         baseline=np.stack([one.baseline.numpy() for one in counts]),
-        accuracy=np.stack([(one.hits / len(asked.dev)).float().numpy() for one in counts], axis=1),
+        accuracy=_accuracies(counts, len(asked.dev)),
         position=np.stack([one.position.numpy() for one in counts], axis=1).astype(np.int16),
         sign=np.stack([one.sign.numpy() for one in counts], axis=1).astype(np.int8),
         seed_predictivity=scores.astype(np.float32),
@@ -133,8 +133,7 @@ def combine(counts: Sequence[Counted], asked: Question, card: Mapping[str, Any])
 
 def _count_split(reader: Reader, asked: Question, learned: Moments, baseline: Tensor) -> Counted:
     first, second = asked.halves
-    fired_a = fires(reader, asked.dev, first, baseline)
-    hits_a = _hits(fired_a, asked, first)
+    hits_a = _hits(fires(reader, asked.dev, first, baseline), asked, first)
     position, sign = _choose(hits_a, len(first))
     permuted = permuted_labels(asked.dev.labels[torch.as_tensor(second)], asked.permutations, asked.seed)
     null = ChosenNull(permuted, asked.targets, position, _places(second, len(asked.dev)))
@@ -178,7 +177,8 @@ def _counted(
     auc = torch.stack([_auc(learned, target, position[k]) for k, target in enumerate(asked.targets)])
     if not directed:
         null = torch.stack([_right(null[k], total[k], sign[k], asked, t) for k, t in enumerate(asked.targets)])
-    held = (baseline, hits, position, sign, ones, total, auc, null)
+    kind = torch.int16 if len(asked.dev) <= LARGEST_16 else torch.int32
+    held = (baseline, hits.to(kind), position, sign, ones, total, auc, null.to(kind))
     return Counted(*(tensor.cpu() for tensor in held))
 
 
@@ -239,9 +239,18 @@ def _p_values(one: Counted, asked: Question) -> NDArray[np.float64]:
     return np.stack(found)
 
 
+def _accuracies(counts: Sequence[Counted], n: int) -> NDArray[np.float32]:
+    """`[K, S, L, W, F]`, one prompt at a time: it is the largest array."""
+    targets, *rest = counts[0].hits.shape
+    found = np.empty((targets, len(counts), *rest), dtype=np.float32)
+    for seed, one in enumerate(counts):
+        np.divide(one.hits.numpy(), n, out=found[:, seed], casting="same_kind", dtype=np.float32)
+    return found
+
+
 def _null_mean(counts: Sequence[Counted], n: int) -> NDArray[np.float32]:
     """Permuted predictivities, mean over prompts, `[K, R, L, F]`."""
-    total = counts[0].null.clone()
+    total = counts[0].null.int()
     for one in counts[1:]:
         total += one.null
     return (total.float() / (n * len(counts))).numpy()

@@ -71,10 +71,10 @@ class Reader:
 
 @dataclass(frozen=True)
 class Moments:
-    """Class-wise moments of activations.
+    """Class-wise moments of activations, added up in float64.
 
     Attributes:
-        mean, variance: float64 `[L, C, W, F]`; the variance divides by n - 1, and is 0 for a single row.
+        mean, variance: float32 `[L, C, W, F]`; the variance divides by n - 1, and is 0 for a single row.
         n: rows of each class, int64 `[C]`.
     """
 
@@ -185,4 +185,4 @@ def _merged(accelerator: Accelerator, shift: Tensor, total: Tensor, squares: Ten
         squares = accelerator.reduce(squares + rows * (mean - grand) ** 2, "sum")
         mean, n, rows = grand, everywhere, all_rows
     variance = squares.clamp_(min=0).div_((rows - 1).clamp(min=1))
-    return Moments(mean, variance, n.cpu())
+    return Moments(mean.float(), variance.float(), n.cpu())
