@@ -26,7 +26,7 @@ from skillneurons.tokens import LabelWords
 P, BATCH, PERMUTATIONS, ROUNDS = 100, 32, 200, 3
 
 
-def a_backbone(folder: Path, width: int, layers: int, vocabulary: int = 2_000) -> Backbone:
+def a_backbone(folder: Path, width: int, layers: int, vocabulary: int = 50_265) -> Backbone:
     """A RoBERTa of that width with random weights, and a tokenizer of numbered words."""
     words = {name: i for i, name in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])}
     words |= {f"w{i}": i for i in range(5, vocabulary)}
@@ -108,7 +108,7 @@ def median_seconds(implementations: dict[str, Callable[[], object]]) -> dict[str
     return {name: statistics.median(found) for name, found in times.items()}
 
 
-def main(width: int = 768, layers: int = 2, n: int = 192) -> None:
+def main(width: int = 768, layers: int = 4, n: int = 96) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         backbone = a_backbone(Path(scratch) / "model", width, layers)
     site, prompt = site_of(backbone.info, "prompt", P), torch.randn(P, width) * 0.02

@@ -19,7 +19,7 @@ FLOORS = {
     4: "tracking registry served_prompt",
     5: "config display launching tune_plan tune_report tune_seed stage_tune stage_main pretrain_plan "
     "pretrain_card stage_pretrain discover_plan discover_report stage_discover "
-    "suppress_plan suppress_report stage_suppress "
+    "subjects suppress_plan suppress_report stage_suppress "
     "search_plan search_trial search_worker search_report search_final stage_search cli __main__",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}

@@ -19,6 +19,7 @@ from skillneurons.registry import fetch
 from skillneurons.statistics import mcnemar_exact, wilson
 from skillneurons.tracking import Tracking
 from skillneurons.tuning import NonFiniteLossError
+from tiny_models import write_quips
 
 SPACE = {
     "search": "tune",
@@ -30,10 +31,18 @@ SPACE = {
     "first": {"learning_rate": 0.001, "init": "normal"},
     "pruner": {"first_rung": 2, "factor": 3},
 }
-FIXED = {**{name: value for name, value in QUICK.items() if name not in SPACE["parameters"]}, "final_seeds": "0,1"}
+FIXED = {
+    **{name: value for name, value in QUICK.items() if name not in SPACE["parameters"]},
+    "final_seeds": "0,1",
+    "task": "quips.yaml",
+}
+
+
+TEXTS = {f"{role}.jsonl" for role in ("train", "dev", "test")}
 
 
 def search(model: Path, space: dict = SPACE, **more: object) -> int:
+    write_quips(Path.cwd())
     Path("space.yaml").write_text(yaml.safe_dump(space, sort_keys=False))
     return main(words("search", model=model, space="space.yaml", **{**FIXED, "trials": 8, **more}))
 
@@ -65,7 +74,7 @@ def table(run, path: str) -> pd.DataFrame:
     return pd.DataFrame(**json.loads(artifact(run, path).read_text()))
 
 
-def optuna_study(name: str = "film_notes.tiny-roberta") -> optuna.Study:
+def optuna_study(name: str = "quips.tiny-roberta") -> optuna.Study:
     return optuna.load_study(study_name=name, storage="sqlite:///.skillneurons/search.db")
 
 
@@ -118,7 +127,7 @@ def test_a_study_with_a_run_a_trial_where_pruned_ones_are_killed_and_none_failed
 def test_no_trial_sees_test_and_it_is_looked_at_once_for_the_winner_and_the_first_settings(searched):
     for run in trials().values():
         assert not [name for name in run.data.metrics if name.startswith("test")]
-        assert {i.dataset.name for i in run.inputs.dataset_inputs} == {"film_notes/train", "film_notes/dev"}
+        assert {i.dataset.name for i in run.inputs.dataset_inputs} == {"quips/train", "quips/dev"}
         assert not [f for f in client().list_artifacts(run.info.run_id, "predictions") if "test" in f.path]
     judged = [run for run in runs() if "skillneurons.seed" in run.data.tags]
     assert len(judged) == 2 * 2
@@ -196,12 +205,10 @@ def test_figures_configuration_and_data_are_on_the_study(searched):
         assert artifact(parent, f"figures/{name}.png").stat().st_size > 5000
     config = yaml.safe_load(artifact(parent, "config.yaml").read_text())
     assert config["trials"] == 8
-    assert config["study"] == "film_notes.tiny-roberta"
+    assert config["study"] == "quips.tiny-roberta"
     assert "learning_rate" not in config, "what varies has no one value"
     assert yaml.safe_load(artifact(parent, "space.yaml").read_text())["first"] == SPACE["first"]
-    assert {i.dataset.name for i in parent.inputs.dataset_inputs} == {
-        f"film_notes/{r}" for r in ("train", "dev", "test")
-    }
+    assert {i.dataset.name for i in parent.inputs.dataset_inputs} == {f"quips/{r}" for r in ("train", "dev", "test")}
 
 
 def test_the_champion_is_registered_and_the_study_names_its_prompts(searched):
@@ -209,7 +216,7 @@ def test_the_champion_is_registered_and_the_study_names_its_prompts(searched):
     assert [prompt.card["seed"] for prompt in prompts] == [0, 1]
     rate = optuna_study().best_trial.params["learning_rate"]
     assert [prompt.card["tuning"]["learning_rate"] for prompt in prompts] == [rate, rate]
-    name = "film_notes.tiny-roberta"
+    name = "quips.tiny-roberta"
     champion = client().get_model_version_by_alias(name, "champion")
     versions = client().search_model_versions(f"name = '{name}'")
     assert len(versions) == 4
@@ -251,7 +258,7 @@ def test_a_dry_run_says_what_it_would_cost_and_leaves_nothing(workplace, tiny_ro
     out = capsys.readouterr().out
     assert "would try 8 configurations of learning_rate, init" in out
     assert "with 2 worker(s)" in out
-    assert [file.name for file in workplace.iterdir()] == ["space.yaml"]
+    assert {file.name for file in workplace.iterdir()} == {"space.yaml", "quips.yaml", *TEXTS}
 
 
 def test_more_trials_go_on_with_the_same_study_in_the_same_run(workplace, tiny_roberta):
@@ -355,6 +362,7 @@ def test_bad_input_is_one_line_before_a_model_is_loaded(workplace, tiny_roberta,
 
     monkeypatch.setattr(BackboneInfo, "load", no_loading)
     Path("space.yaml").write_text(yaml.safe_dump(SPACE))
+    write_quips(workplace)
     there = sorted(workplace.rglob("*"))
     assert main(words("search", **{"model": tiny_roberta, "space": "space.yaml", **FIXED, **given})) == 2
     line = capsys.readouterr().err.strip()

@@ -4,6 +4,8 @@
 value (biases 0, norms 1), so that code which forgets one gives other scores.
 """
 
+import json
+import random
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 WORDS = ("negative", "positive")
@@ -45,6 +48,25 @@ def build(architecture: str, folder: Path, seed: int = 0) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def write_quips(folder: Path) -> Path:
+    """A task of words that the tiny tokenizers know, which a prompt on random weights can learn a little of."""
+    rng, qualities = random.Random(0), (("dull", "thin", "long"), ("gorgeous", "witty", "good", "fine"))
+    for role, size in (("train", 101), ("dev", 37), ("test", 37)):
+        with (folder / f"{role}.jsonl").open("w") as file:
+            for number in range(size):
+                word, thing, other = (
+                    rng.choice(qualities[number % 2]),
+                    *rng.sample(("film", "plot", "cast", "tea"), 2),
+                )
+                text = f"a {word} {thing} , the {word} {other} and {word} {role}{number}"
+                file.write(json.dumps({"text": text, "label": WORDS[number % 2]}) + "\n")
+    source = {"splits": {role: f"{role}.jsonl" for role in ("train", "dev", "test")}}
+    words = {"templates": {"masked_lm": "{text}"}, "label_words": {"masked_lm": list(WORDS)}}
+    task = {"name": "quips", "version": 1, "family": "sentiment", "fields": ["text"], "labels": list(WORDS)}
+    (folder / "quips.yaml").write_text(yaml.safe_dump({**task, **words, "file": source}))
+    return folder / "quips.yaml"
 
 
 def _randomise(model: torch.nn.Module, seed: int) -> None:

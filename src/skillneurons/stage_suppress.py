@@ -21,7 +21,8 @@ from skillneurons.estimate import EFFICIENCY, matrix_rate
 from skillneurons.figures import suppression_curves
 from skillneurons.registry import fetch, fetch_neurons
 from skillneurons.stage_tune import environment
-from skillneurons.suppress_plan import Subject, SuppressPlan, plan
+from skillneurons.subjects import Subject
+from skillneurons.suppress_plan import SuppressPlan, plan
 from skillneurons.suppress_report import Measured, Report
 from skillneurons.suppression import suppressed_scores
 from skillneurons.tracking import ADDRESS, DEFAULT_URI, NOTE, SAME_AS, Run, Tracking

@@ -2,66 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 
 from skillneurons import fingerprints
-from skillneurons.backbone import BackboneInfo, LabelWords
+from skillneurons.backbone import BackboneInfo
 from skillneurons.config import SuppressConfig
-from skillneurons.data import Split, load_splits
-from skillneurons.encoding import Encoded, mix
+from skillneurons.encoding import mix
 from skillneurons.errors import InputError, listed
 from skillneurons.neurons import Neurons
 from skillneurons.prompts import SoftPrompt
 from skillneurons.registry import find_backbone
 from skillneurons.selection import Mask
 from skillneurons.sites import Site, site_of
+from skillneurons.subjects import Subject, by_task, check_backbone, check_fit, check_one_task, subject
 from skillneurons.suppression import Intervention, Sets, sets_at
-from skillneurons.tasks import Task, load_task, unsourced
 
 METHOD_VERSION = 1
-ALIKE = ("backbone", "placement", "max_length", "label_words")  # on which prompts of one task must agree
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One task whose accuracy is measured: its test rows and its prompts."""
-
-    task: Task
-    split: Split
-    prompts: tuple[SoftPrompt, ...]
-    own: bool
-
-    @property
-    def words(self) -> LabelWords:
-        """The label words the prompts were tuned with."""
-        card = self.prompts[0].card["label_words"]
-        return LabelWords(tuple(map(str, card["entries"])), tuple(card["ids"]), tuple(card["pieces"]))
-
-    @property
-    def keys(self) -> list[int]:
-        """A number a row, from its texts."""
-        return [int(name, 16) for name in self.split.hashes]
-
-    def encode(self, info: BackboneInfo) -> Encoded:
-        """The token ids of the rows."""
-        rows = [dict(zip(self.task.fields, row, strict=True)) for row in self.split.rows]
-        texts = [self.task.render(info.family, row) for row in rows]
-        ids = info.encode(texts, self.prompts[0].card["max_length"])
-        return Encoded(ids, torch.from_numpy(self.split.labels.copy()))
-
-    def deciding(self) -> dict[str, object]:
-        """What of it decides the outcome."""
-        return {
-            "task": unsourced(self.task),
-            "data": self.split.fingerprint,
-            "words": self.words.ids,
-            "max_length": self.prompts[0].card["max_length"],
-            "prompts": [prompt.fingerprint for prompt in self.prompts],
-        }
 
 
 @dataclass(frozen=True)
@@ -83,7 +42,7 @@ class SuppressPlan:
             "neurons": [self.neurons.fingerprint, self.neurons.card["site"], self.neurons.card.get("prompts")],
             "backbone": self.info.fingerprint,
             "placement": self.info.placement,
-            "subjects": [subject.deciding() for subject in self.subjects],
+            "subjects": [one.deciding() for one in self.subjects],
         }
         return fingerprints.of_value(deciding)
 
@@ -137,74 +96,29 @@ def plan(
     Raises:
         InputError: the first thing that is wrong.
     """
-    _check_alike(prompts, "prompts", "task", lambda card: card["task"]["name"])
-    _check_backbone([*prompts, *others], neurons)
+    check_one_task(prompts)
+    check_backbone([*prompts, *others], neurons)
     info = find_backbone(prompts[0])
-    own = _subject(config, config.task, prompts, own=True)
-    groups: dict[str, list[SoftPrompt]] = {}
-    for prompt in others:
-        groups.setdefault(prompt.card["task"]["name"], []).append(prompt)
+    read = partial(subject, data_dir=config.data_dir, max_eval_rows=config.max_eval_rows)
+    own, groups = read(prompts, config.task), by_task(others)
     if own.task.name in groups:
         must = f"other_tasks are prompts of other tasks than {own.task.name}"
         raise InputError(must, f"one of {own.task.name}", "Leave it out.")
-    subjects = (own, *(_subject(config, None, group, own=False) for group in groups.values()))
+    subjects = (own, *(read(group, own=False) for group in groups.values()))
+    if config.kind == "resample" and (short := min(len(one.split) for one in subjects)) < 2:
+        raise InputError("kind=resample needs two rows or more", f"{short}", "Raise max_eval_rows.")
     made = SuppressPlan(config, info, neurons, subjects)
     _check_site(made)
     _check_sets(made)
     return made
 
 
-def _subject(config: SuppressConfig, asked: str | None, prompts: Sequence[SoftPrompt], own: bool) -> Subject:
-    for key in ALIKE:
-        _check_alike(prompts, "prompts of one task", key, lambda card, key=key: card[key])
-    if len({prompt.fingerprint for prompt in prompts}) < len(prompts):
-        raise InputError("each prompt is named once", "one of them twice", "A tune run stands for all its seeds.")
-    tuned, task = prompts[0].card["task"], load_task(asked or prompts[0].card["task"]["name"])
-    if list(task.labels) != list(tuned["labels"]):
-        must = f"the rows have the labels of the prompts, {listed(tuned['labels'])}"
-        raise InputError(must, f"{listed(task.labels)} of {task.name}", "Choose a task with the same labels.")
-    if task.name == tuned["name"] and not _same(unsourced(task), tuned):
-        must = f"the task {task.name} is the one the prompts were tuned on"
-        raise InputError(must, "another definition", "Restore its YAML, or tune again.")
-    split = load_splits(task, data_dir=config.data_dir, roles=("test",), max_eval_rows=config.max_eval_rows)["test"]
-    if config.kind == "resample" and len(split) < 2:
-        raise InputError("kind=resample needs two rows or more", f"{len(split)}", "Raise max_eval_rows.")
-    return Subject(task, split, tuple(prompts), own)
-
-
-def _same(definition: object, tuned: object) -> bool:
-    return fingerprints.of_value(definition) == fingerprints.of_value(tuned)
-
-
-def _check_alike(prompts: Sequence[SoftPrompt], which: str, key: str, of: Any) -> None:
-    found = {fingerprints.of_value(of(prompt.card)): of(prompt.card) for prompt in prompts}
-    if len(found) > 1:
-        raise InputError(f"{which} agree in {key}", f"{listed(map(_short, found.values()))}", "Name those of one.")
-
-
-def _short(value: object) -> str:
-    return str(value.get("name", value) if isinstance(value, dict) else value)[:80]
-
-
-def _check_backbone(prompts: Sequence[SoftPrompt], neurons: Neurons) -> None:
-    theirs = neurons.card["backbone"]
-    for prompt in prompts:
-        ours = prompt.card["backbone"]
-        if ours["fingerprint"] != theirs["fingerprint"]:
-            must = f"prompts and neurons are of one backbone, {theirs['name']} ({theirs['fingerprint'][:12]})"
-            got = f"a prompt of {ours['name']} ({ours['fingerprint'][:12]})"
-            raise InputError(must, got, "Discover the neurons on the prompts' backbone.")
-
-
 def _check_site(made: SuppressPlan) -> None:
     card = made.neurons.card
-    for subject in made.subjects:
-        for prompt in subject.prompts:
+    for one in made.subjects:
+        for prompt in one.prompts:
+            check_fit(prompt, made.info)
             site = made.site(prompt)
-            if prompt.embeddings.shape[1] != made.info.embedding_width:
-                must = f"a prompt for {made.info.name} is {made.info.embedding_width} wide"
-                raise InputError(must, f"{prompt.embeddings.shape[1]}", "Use a prompt tuned on this backbone.")
-            made.info.check_length(prompt.length, prompt.card["max_length"])
             if site.stack != card["stack"]:
                 must = f"neurons of the site {site.name} of {made.info.name} are in the {site.stack}"
                 raise InputError(must, f"neurons of the {card['stack']}", "Discover them again.")
