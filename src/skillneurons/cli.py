@@ -17,6 +17,11 @@ STAGES = {
     "tune": ("stage_tune", "TuneConfig", "tune one soft prompt a seed on a frozen model"),
     "discover": ("stage_discover", "DiscoverConfig", "find the skill neurons that a task's prompts activate"),
     "suppress": ("stage_suppress", "SuppressConfig", "accuracy with skill neurons suppressed, beside random ones"),
+    "robustness": (
+        "stage_robustness",
+        "RobustnessConfig",
+        "adversarial accuracy, and what becomes of the skill neurons",
+    ),
     "search": ("stage_search", "SearchConfig", "search the tune parameters with Optuna, on many workers"),
     "pretrain": ("stage_pretrain", "PretrainConfig", "train the pair of small backbones from a folder of texts"),
 }

@@ -10,10 +10,8 @@ from math import sqrt
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skillneurons.resampling import RESAMPLES, Clusters
 from skillneurons.statistics import Interval, Mean, mean_interval, wilson
-
-RESAMPLES = 2000
-_AT_ONCE = 100  # resamples held in memory together
 
 
 @dataclass(frozen=True)
@@ -72,26 +70,36 @@ def share(correct: ArrayLike) -> Share:
     return Share(float(hits.mean()), interval.low, interval.high, float(seeds.min()), float(seeds.max()))
 
 
-def contrast(skill: ArrayLike, controls: ArrayLike, seed: int = 0, resamples: int = RESAMPLES) -> Contrast:
-    """Skill suppression against K random sets, seeds averaged, rows and sets drawn anew.
+def contrast(
+    skill: ArrayLike,
+    controls: ArrayLike,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    clusters: Clusters | None = None,
+    bounds: tuple[float, float] = (0, 1),
+) -> Contrast:
+    """Skill neurons against K random sets, seeds averaged, rows and sets drawn anew.
 
     Args:
-        skill: correctness `[S, n]`.
-        controls: correctness `[K, S, n]` on the same rows with the same prompts.
+        skill: correctness, or another value of a row, `[S, n]`.
+        controls: the same `[K, S, n]` on the same rows with the same prompts.
         seed: of the bootstrap.
         resamples: of the bootstrap.
+        clusters: rows that are drawn together; else each by itself.
+        bounds: between which a row's value lies.
     """
     ours = np.asarray(skill, dtype=np.float64).mean(axis=0)
     theirs = np.asarray(controls, dtype=np.float64).mean(axis=1)
     values = theirs.mean(axis=1)
     difference = float(ours.mean() - values.mean())
-    drawn = np.concatenate(list(_bootstrap(ours, theirs, seed, resamples)))
+    rows = clusters or Clusters.single(len(ours))
+    drawn = np.concatenate(list(_bootstrap(ours, theirs, rows, seed, resamples)))
     low, high = np.quantile(drawn, (0.025, 0.975))
     # a sum of many shares may miss 0 by rounding
     tail = min(int((drawn <= 1e-12).sum()), int((drawn >= -1e-12).sum()))
     mean = mean_interval(values)
     return Contrast(
-        control=Mean(mean.mean, *np.clip((mean.low, mean.high), 0, 1).tolist()),
+        control=Mean(mean.mean, *np.clip((mean.low, mean.high), *bounds).tolist()),
         lowest=float(values.min()),
         highest=float(values.max()),
         difference=difference,
@@ -111,14 +119,12 @@ def _wilson(hits: NDArray[np.float64]) -> Interval:
 
 
 def _bootstrap(
-    ours: NDArray[np.float64], theirs: NDArray[np.float64], seed: int, resamples: int
+    ours: NDArray[np.float64], theirs: NDArray[np.float64], rows: Clusters, seed: int, resamples: int
 ) -> Iterator[NDArray[np.float64]]:
     """Differences of resamples: how often each row and each set is drawn."""
-    rng, (sets, rows) = np.random.default_rng(seed), theirs.shape
-    for start in range(0, resamples, _AT_ONCE):
-        count = min(_AT_ONCE, resamples - start)
-        of_rows = rng.multinomial(rows, np.full(rows, 1 / rows), size=count) / rows
-        of_sets = rng.multinomial(sets, np.full(sets, 1 / sets), size=count) / sets
+    rng, sets = np.random.default_rng([seed, 1]), len(theirs)
+    for of_rows in rows.weights(seed, resamples):
+        of_sets = rng.multinomial(sets, np.full(sets, 1 / sets), size=len(of_rows)) / sets
         yield of_rows @ ours - ((of_rows @ theirs.T) * of_sets).sum(axis=1)
 
 

@@ -131,6 +131,13 @@ def salted(name: str, salt: str) -> float:
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
+def sample(split: Split, limit: int) -> list[int]:
+    """The numbers of the `limit` rows with the smallest salted hashes, rising: samples are nested."""
+    labelled = zip(split.hashes, split.labels.tolist(), strict=True)
+    keys = [(salted(name, "sample"), label, i) for i, (name, label) in enumerate(labelled)]
+    return sorted(i for _, _, i in sorted(keys)[:limit])
+
+
 def _check_request(
     task: Task, source: AnySource, roles: Sequence[str], limits: Mapping[str, int | None], dev_fraction: float
 ) -> None:
@@ -235,12 +242,7 @@ def _without_leaks(splits: Mapping[str, Split]) -> dict[str, Split]:
 
 
 def _smallest(split: Split, limit: int | None) -> Split:
-    """The `limit` rows with the smallest salted hashes, in their old order: samples are nested."""
-    if limit is None or limit >= len(split):
-        return split
-    labelled = zip(split.hashes, split.labels.tolist(), strict=True)
-    keys = [(salted(name, "sample"), label, i) for i, (name, label) in enumerate(labelled)]
-    return split.take(sorted(i for _, _, i in sorted(keys)[:limit]))
+    return split if limit is None or limit >= len(split) else split.take(sample(split, limit))
 
 
 def _checked(split: Split) -> Split:

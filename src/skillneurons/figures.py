@@ -172,10 +172,10 @@ def write(figure: Figure, path: str | PathLike[str]) -> None:
     FigureCanvasAgg(figure).print_figure(path, format="png", dpi=150, metadata={"Software": None})
 
 
-def canvas(width: float, height: float, panels: int) -> tuple[Figure, Sequence[Axes]]:
+def canvas(width: float, height: float, panels: int, sharex: bool = True) -> tuple[Figure, Sequence[Axes]]:
     """A figure of so many inches with panels side by side."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    return figure, figure.subplots(1, panels, sharex=True, squeeze=False)[0]
+    return figure, figure.subplots(1, panels, sharex=sharex, squeeze=False)[0]
 
 
 def _draw_loss(axes: Axes, curve: Curve, index: int, label: str) -> None:

@@ -64,6 +64,8 @@ class Mapped:
         label_names: raw label -> label name; without it the raw labels are the names.
         drop: label names whose rows are left out.
         extras: columns carried along as metadata, where the source has them.
+        originals: for adversarial rows whose column `original` holds key -> clean text: key -> field; a key not
+            named here is a field's own name.
     """
 
     columns: Mapping[str, str] = Field(default_factory=dict)
@@ -71,6 +73,7 @@ class Mapped:
     label_names: Annotated[Mapping[str, str], TextKeys] = Field(default_factory=dict)
     drop: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
+    originals: Mapping[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -172,7 +172,7 @@ def mcnemar_exact(a_correct: ArrayLike, b_correct: ArrayLike, confidence: float 
     _require_paired(a, b)
     only_a, only_b, n = int((a & ~b).sum()), int((b & ~a).sum()), len(a)
     tail = float(bdtr(min(only_a, only_b), only_a + only_b, 0.5))
-    interval = _tango(only_a / n, only_b / n, n, _z(confidence))
+    interval = tango(only_a / n, only_b / n, n, confidence)
     return McNemar(only_a, only_b, n, min(1.0, 2 * tail), (only_a - only_b) / n, interval.low, interval.high)
 
 
@@ -284,9 +284,16 @@ def _confusion(labels: ArrayLike, predictions: ArrayLike, classes: int) -> NDArr
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
 
 
-def _tango(only_a: float, only_b: float, n: int, z: float) -> Interval:
-    """All differences that the score test keeps, from the shares of the discordant pairs."""
-    difference = only_a - only_b
+def tango(only_a: float, only_b: float, n: int, confidence: float = 0.95) -> Interval:
+    """All differences a - b that Tango's score test keeps (Statistics in Medicine 17, 1998, 891-908).
+
+    Args:
+        only_a: share of the n pairs that only a has right; a mean over seeds may be no whole number of pairs.
+        only_b: that only b has right.
+        n: pairs.
+        confidence: of the interval.
+    """
+    difference, z = only_a - only_b, _z(confidence)
 
     def kept(delta: float) -> bool:
         # q: the likeliest share of "only b" if the difference were delta, the larger root of

@@ -21,12 +21,18 @@ ALIKE = ("backbone", "placement", "max_length", "label_words")  # on which promp
 
 @dataclass(frozen=True)
 class Subject:
-    """One task whose accuracy is measured: its test rows and its prompts."""
+    """One task whose accuracy is measured: its rows and its prompts; `max_length` T, else as they were tuned."""
 
     task: Task
     split: Split
     prompts: tuple[SoftPrompt, ...]
     own: bool
+    max_length: int | None = None
+
+    @property
+    def text_length(self) -> int:
+        """T, tokens of text kept."""
+        return self.max_length or int(self.prompts[0].card["max_length"])
 
     @property
     def words(self) -> LabelWords:
@@ -43,7 +49,7 @@ class Subject:
         """The token ids of the rows."""
         rows = [dict(zip(self.task.fields, row, strict=True)) for row in self.split.rows]
         texts = [self.task.render(info.family, row) for row in rows]
-        ids = info.encode(texts, self.prompts[0].card["max_length"])
+        ids = info.encode(texts, self.text_length)
         return Encoded(ids, torch.from_numpy(self.split.labels.copy()))
 
     def deciding(self) -> dict[str, object]:
@@ -52,7 +58,7 @@ class Subject:
             "task": unsourced(self.task),
             "data": self.split.fingerprint,
             "words": self.words.ids,
-            "max_length": self.prompts[0].card["max_length"],
+            "max_length": self.text_length,
             "prompts": [prompt.fingerprint for prompt in self.prompts],
         }
 

@@ -11,9 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.table import Table
 
-from skillneurons.contrast import Share, contrast, share
+from skillneurons.contrast import Share, contrast
 from skillneurons.effect import Effect, finding, percent
 from skillneurons.figures import Dose, DosePanel
+from skillneurons.paired import clustered_share
+from skillneurons.resampling import Clusters
 from skillneurons.statistics import holm
 from skillneurons.suppression import Sets
 
@@ -32,6 +34,7 @@ class Measured:
         hashes: row hashes.
         prompts: their fingerprints.
         predictions: `[S, M, n]`.
+        clusters: rows made from one original; else each by itself.
     """
 
     task: str
@@ -41,6 +44,7 @@ class Measured:
     hashes: Sequence[str]
     prompts: Sequence[str]
     predictions: NDArray[np.int64]
+    clusters: Clusters | None = None
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -85,12 +89,13 @@ class Measured:
     def _effects(self, sets: Sequence[Sets], seed: int) -> Iterator[Effect]:
         correct, place = self.correct, 1
         facts = (self.task, self.own, len(self.labels), self.majority, len(self.prompts))
-        intact = share(correct[:, 0])
+        rows = self.clusters or Clusters.single(len(self.labels))
+        intact = clustered_share(correct[:, 0], rows)
         for one in sets:
             skill, count = correct[:, place], 0 if one.controls is None else len(one.controls)
             controls = correct[:, place + 1 : place + 1 + count].swapaxes(0, 1)
-            against = contrast(skill, controls, seed) if count else None
-            yield Effect(*facts, one.rate, one.size, intact, share(skill), against)
+            against = contrast(skill, controls, seed, clusters=rows) if count else None
+            yield Effect(*facts, one.rate, one.size, intact, clustered_share(skill, rows), against)
             place += 1 + count
 
 
@@ -144,7 +149,7 @@ class Report:
     def panels(self) -> list[DosePanel]:
         """For the figure, one a task."""
         tasks = dict.fromkeys(effect.task for effect in self.effects)
-        return [_panel([effect for effect in self.effects if effect.task == task]) for task in tasks]
+        return [panel([effect for effect in self.effects if effect.task == task]) for task in tasks]
 
     def finding(self) -> str:
         """What was found, in words, chance included."""
@@ -176,7 +181,8 @@ def _cells(e: Effect) -> tuple[str, ...]:
     return (*first, random, difference, *tests)
 
 
-def _panel(effects: Sequence[Effect]) -> DosePanel:
+def panel(effects: Sequence[Effect]) -> DosePanel:
+    """One task's curve."""
     doses = []
     for e in effects:
         random = (e.against.control.mean, e.against.lowest, e.against.highest) if e.against else None

@@ -30,7 +30,8 @@ class Intervention:
 
     Attributes:
         kind: `zero` sets it to 0 (the paper); `mean` to `values`; `noise` adds normal noise (Wang et al.
-            2022); `resample` takes it from another row of the split, at the same place of the site.
+            2022); `resample` takes it from another row of the split, or from the row's own donor, at the same
+            place of the site.
         positions: `all`, or `prompt`: those of the neurons' site alone.
         values: `[L, F]`, for `mean`.
         sigma: the noise's standard deviation.
@@ -101,6 +102,7 @@ def suppressed_scores(
     how: Intervention,
     keys: Sequence[int],
     batch_size: int = 64,
+    donors: Encoded | None = None,
 ) -> Tensor:
     """Label scores of every row with each set suppressed, whatever the batch size.
 
@@ -114,19 +116,21 @@ def suppressed_scores(
         how: what the neurons become.
         keys: a number a row, from which its noise and its other row are drawn.
         batch_size: rows of one forward pass, texts times sets.
+        donors: for `resample`: the text that each row's activations are taken from, in the order of the rows; the
+            clean original of an adversarial row restores what the neurons would have been.
 
     Returns:
         float32 `[M, n, C]`, on the CPU.
     """
     sets = torch.from_numpy(np.asarray(masks)).to(backbone.device)
     result = torch.zeros(len(sets), len(encoded), len(words.ids))
-    reading = _Reading(backbone, site, prompt.to(backbone.device), encoded, how, keys)
+    reading = _Reading(backbone, site, prompt.to(backbone.device), encoded, how, keys, donors)
     at_once = min(len(sets), batch_size)
     with torch.inference_mode():
         for numbers in batches_by_length(encoded.lengths, max(1, batch_size // at_once)):
-            donors = reading.donors(numbers)
+            taken = reading.donors(numbers)
             for low in range(0, len(sets), at_once):
-                scored = reading.scores(numbers, sets[low : low + at_once], words, donors)
+                scored = reading.scores(numbers, sets[low : low + at_once], words, taken)
                 result[low : low + at_once, numbers] = scored
     return result
 
@@ -149,13 +153,18 @@ class _Reading:
     encoded: Encoded
     how: Intervention
     keys: Sequence[int]
+    given: Encoded | None = None
 
     def donors(self, numbers: Sequence[int]) -> Mapping[int, Tensor]:
         """Layer -> activations `[b, W, F]` of other rows, as the untouched model has them."""
         if self.how.kind != "resample":
             return {}
-        others = other_rows(self.keys, self.how.seed)
-        inputs, found = self._placed([others[i] for i in numbers], 1), {}
+        if self.given is None:
+            others = other_rows(self.keys, self.how.seed)
+            texts = [self.encoded.rows[others[i]] for i in numbers]
+        else:
+            texts = [self.given.rows[i] for i in numbers]
+        inputs, found = self._placed(texts), {}
         positions = self.site.positions(inputs)
 
         def keep(tap: Tap, activation: Tensor) -> None:
@@ -166,7 +175,7 @@ class _Reading:
 
     def scores(self, numbers: Sequence[int], sets: Tensor, words: LabelWords, donors: Mapping[int, Tensor]) -> Tensor:
         """`[m, b, C]` of b texts under m sets."""
-        inputs = self._placed(numbers, len(sets))
+        inputs = self._placed([self.encoded.rows[i] for i in numbers for _ in range(len(sets))])
         positions = self.site.positions(inputs)
         positions = None if positions is None else positions[:: len(sets)]
 
@@ -183,8 +192,7 @@ class _Reading:
             scored = self.backbone.scores(inputs, words)
         return scored.reshape(len(numbers), len(sets), -1).transpose(0, 1).cpu()
 
-    def _placed(self, numbers: Sequence[int], times: int) -> Inputs:
-        rows = [self.encoded.rows[i] for i in numbers for _ in range(times)]
+    def _placed(self, rows: Sequence[Sequence[int]]) -> Inputs:
         return self.backbone.place(self.prompt, self.backbone.info.collate(rows).to(self.backbone.device))
 
     def _where(self, grouped: Tensor, positions: Tensor | None) -> Tensor:

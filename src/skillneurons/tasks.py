@@ -30,6 +30,21 @@ AnySource = HubSource | FileSource | BuiltinSource
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Counterpart:
+    """Where the originals of an edited data set are, if not in its own rows.
+
+    Attributes:
+        originals: the task whose test rows they are.
+        aligned: whether row i of one is the original of row i of the other.
+        flips: whether the edit turns the label.
+    """
+
+    originals: str
+    aligned: bool = True
+    flips: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Task:
     """One classification task.
 
@@ -41,6 +56,7 @@ class Task:
         published_words: family -> the words of the published prompts, where they differ; a word that is
             several tokens is `{"word": ..., "piece": "first"}`, the piece that was scored.
         clean: for an adversarial task, the task to tune on.
+        counterpart: for an edited data set whose originals are a task of their own.
         folder: where the YAML lies; relative file paths start there when no data_dir is given.
     """
 
@@ -53,6 +69,7 @@ class Task:
     label_words: Mapping[Family, tuple[str, ...]]
     published_words: Mapping[Family, tuple[Word, ...]] = field(default_factory=dict)
     clean: str | None = None
+    counterpart: Counterpart | None = None
     hub: HubSource | None = None
     file: FileSource | None = None
     builtin: BuiltinSource | None = None
@@ -118,7 +135,8 @@ def load_task(name_or_path: str | Path, tasks_dir: Path | None = None) -> Task:
 
 def unsourced(task: Task) -> dict[str, Any]:
     """A task's definition less where its rows come from, which a split's fingerprint covers."""
-    return {key: value for key, value in _definition(task).items() if key not in ("hub", "file", "builtin")}
+    origin = ("hub", "file", "builtin", "counterpart")
+    return {key: value for key, value in _definition(task).items() if key not in origin}
 
 
 def restored(definition: Mapping[str, Any]) -> Task:
@@ -230,5 +248,7 @@ def _broken_mapping(source: AnySource, task: Task) -> Iterator[tuple[str, str]]:
             f"'{source.kind}.label_names' must map to {listed(task.labels)} or a dropped name",
             listed(strange),
         )
+    if strange := sorted(set(source.originals.values()) - set(task.fields)):
+        yield f"'{source.kind}.originals' must lead to the task's fields ({listed(task.fields)})", listed(strange)
     if strange := sorted(set(source.columns) - set(task.fields)):
         yield f"'{source.kind}.columns' must name the task's fields ({listed(task.fields)})", listed(strange)

@@ -1,0 +1,253 @@
+"""`robustness`: adversarial accuracy, what becomes of the skill neurons, and whether attacks work through them."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from accelerate import Accelerator
+from rich.console import Console
+
+from skillneurons.checkpoints import alone
+from skillneurons.config import RobustnessConfig, parse
+from skillneurons.contrast import share
+from skillneurons.display import clock
+from skillneurons.errors import InputError
+from skillneurons.estimate import forward_seconds
+from skillneurons.registry import fetch, fetch_neurons
+from skillneurons.robustness_figures import Point, comparison
+from skillneurons.robustness_measure import Bench, SetMeasured
+from skillneurons.robustness_plan import RobustnessPlan, plan
+from skillneurons.robustness_report import Report
+from skillneurons.robustness_set import SetReport
+from skillneurons.significance import spearman
+from skillneurons.stage_tune import environment
+from skillneurons.tracking import ADDRESS, DEFAULT_URI, NOTE, SAME_AS, Run, Tracking
+
+SUMMARY, COMPARED = "summary.json", "comparison.json"
+_NOT_KEPT = {"rerun", "dry_run", "config"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where the result of a robustness command is, what it says, and its report unless it was `reused`."""
+
+    run_id: str
+    reused: bool
+    finding: str
+    report: Report | None = None
+
+
+def run(given: Mapping[str, str], console: Console) -> int:
+    """Carry out `robustness`; returns the exit code."""
+    config = None if given.get("config") else parse(RobustnessConfig, given)
+    tracking = Tracking.connect()
+    checked = prepare(config or parse(RobustnessConfig, given, _older(tracking, given["config"])), tracking)
+    others = compared(tracking, checked.config.compare)
+    if checked.config.dry_run:
+        console.print(dry_run(checked), highlight=False, markup=False, soft_wrap=True)
+        return 0
+    return announce(execute(checked, tracking, console, others=others), tracking, console)
+
+
+def prepare(config: RobustnessConfig, tracking: Tracking) -> RobustnessPlan:
+    """Fetch prompts and neurons, and check the command whole."""
+    neurons = [fetch_neurons(tracking, one.strip()) for one in config.neurons.split(",") if one.strip()]
+    if not neurons:
+        raise InputError("neurons names at least one discover run", repr(config.neurons), "Pass runs:/<id>.")
+    return plan(config, fetch(tracking, config.prompts), neurons)
+
+
+def compared(tracking: Tracking, references: str | None) -> list[pd.DataFrame]:
+    """The summaries of other robustness runs.
+
+    Raises:
+        InputError: a reference is no finished robustness run.
+    """
+    found = []
+    for reference in (one.strip() for one in (references or "").split(",") if one.strip()):
+        run_id = reference.removeprefix("runs:/").strip("/")
+        run_id = tracking.tag(run_id, SAME_AS) or run_id
+        found.append(pd.DataFrame(**yaml.safe_load(tracking.text(run_id, SUMMARY))))
+    return found
+
+
+def execute(
+    plan: RobustnessPlan,
+    tracking: Tracking,
+    console: Console,
+    parent: Run | None = None,
+    others: Sequence[pd.DataFrame] = (),
+) -> Outcome:
+    """Do the work of a checked command, or find the finished run that did it."""
+    address, config = plan.address, plan.config
+    if not config.rerun and (done := tracking.finished(address)):
+        return _point_to(tracking, plan, done, parent)
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    accelerator = Accelerator(cpu=config.device_type == "cpu")
+    with alone(address):
+        tags = {"skillneurons.stage": "robustness", ADDRESS: address, **environment(accelerator, config)}
+        with tracking.run(f"robustness {plan.title}", tags, parent, adopt=parent is None) as run:
+            tracking.supersede(address, run)
+            _describe(plan, run)
+            started = time.perf_counter()
+            report, measured = _measure(plan, accelerator.device, console)
+            _record(plan, run, report, measured, others, time.perf_counter() - started)
+    return Outcome(run.id, False, report.finding(), report)
+
+
+def announce(outcome: Outcome, tracking: Tracking, console: Console) -> int:
+    """Say what came out and where it is; returns the exit code."""
+    run = Run(tracking.client, outcome.run_id)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    if outcome.report is not None:
+        console.print(outcome.report.rich_table())
+    again = f"This configuration has finished as run {outcome.run_id}; rerun=true works it again."
+    for line in (
+        *([again] if outcome.reused else []),
+        outcome.finding.replace("**", ""),
+        f"pictures: {run.artifact_path('figures')}",
+        f"run: {outcome.run_id}",
+        f"the UI: {uri if uri.startswith('http') else f'mlflow ui --backend-store-uri {uri}'}",
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def dry_run(plan: RobustnessPlan) -> str:
+    """What the command would do and about what it would cost."""
+    c, prompts = plan.config, len(plan.prompts)
+    sets = len(plan.rates) * (1 + c.controls) + 1
+    tokens = rows = 0.0
+    for attacked in plan.attacked:
+        each = float(attacked.rows.encode(plan.info).lengths.float().mean()) + plan.prompts[0].length
+        pairs = len(attacked.places) if attacked.restorable else 0
+        n = prompts * (len(attacked.pairs.adversarial) * (2 + sets) + 2 * pairs * sets * len(plan.neurons))
+        own = prompts * len(plan.own.split) * sets
+        rows += n + own
+        tokens += (n + own) * each
+    names = ", ".join(f"{one.name} {len(one.pairs.adversarial)} rows" for one in plan.attacked)
+    sites = ", ".join(one.card["site"] for one in plan.neurons)
+    return (
+        f"{plan.title}: {prompts} prompt(s); {names}; neurons of {sites}\nwould read {rows:,.0f} rows: accuracy, "
+        f"activations, {sets} sets of neurons suppressed and restored\n"
+        f"about {clock(max(1.0, forward_seconds(plan.info, tokens, c.device_type)))} (within a factor of two) on "
+        f"{c.device_type}\naddress {plan.address}"
+    )
+
+
+def _point_to(tracking: Tracking, plan: RobustnessPlan, done: str, parent: Run | None) -> Outcome:
+    """Name the finished run; a run that `mlflow run` made for us only points to it."""
+    if parent is not None or os.environ.get("MLFLOW_RUN_ID"):
+        tags = {SAME_AS: done, "skillneurons.stage": "robustness"}
+        with tracking.run(f"robustness {plan.title} (found)", tags, parent, adopt=parent is None) as run:
+            run.note(f"The same command had finished as run `{done}`; nothing was done again.")
+    return Outcome(done, True, tracking.tag(done, NOTE) or "")
+
+
+def _measure(plan: RobustnessPlan, device: torch.device, console: Console) -> tuple[Report, list[SetMeasured]]:
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    bench = Bench(plan, plan.info.load(device=device, dtype=torch.float32), say)
+    scores = bench.scores(plan.own, plan.own.encode(plan.info))
+    own = share(scores.argmax(-1) == plan.own.split.labels)
+    say(f"{plan.title}: clean test read, {len(plan.own.split)} rows")
+    measured = [bench.measure(attacked) for attacked in plan.attacked]
+    sets = [SetReport(one, plan.rates, plan.neurons, plan.config.seed) for one in measured]
+    facts = (own, len(plan.own.split), plan.own.split.majority_rate)
+    return Report(plan.title, plan.info.name, plan.own.task.name, facts, sets), measured
+
+
+def _describe(plan: RobustnessPlan, run: Run) -> None:
+    values = plan.config.model_dump(mode="json")
+    run.params({name: value for name, value in values.items() if value is not None})
+    run.yaml({name: value for name, value in values.items() if name not in _NOT_KEPT}, "config.yaml")
+    run.inputs([plan.own.split, *(one.pairs.adversarial for one in plan.attacked)])
+    neurons = ",".join(one.fingerprint for one in plan.neurons)
+    run.tags({"skillneurons.neurons": neurons, "skillneurons.backbone": plan.info.fingerprint})
+
+
+def _record(
+    plan: RobustnessPlan,
+    run: Run,
+    report: Report,
+    measured: Sequence[SetMeasured],
+    others: Sequence[pd.DataFrame],
+    seconds: float,
+) -> None:
+    run.metrics({**report.metrics, "seconds": seconds})
+    for one in measured:
+        run.parquet(_predictions(plan, one), f"predictions/{one.attacked.name}.parquet")
+    for path, figure in report.figures().items():
+        run.figure(figure, path)
+    for path, frame in report.tables().items():
+        run.table(frame, path)
+    note = report.finding()
+    if others:
+        frame = pd.concat([report.tables()[SUMMARY], *others], ignore_index=True)
+        said = _relation(frame)
+        run.table(frame, COMPARED)
+        run.figure(comparison([_point(row) for row in frame.to_dict("records")], said), "figures/comparison.png")
+        note += f"\n\n**Comparison** of {len(frame)} backbones and sets: {said}."
+    run.note(note)
+
+
+def _predictions(plan: RobustnessPlan, one: SetMeasured) -> pd.DataFrame:
+    """Every row of a set under every prompt, and its original's prediction: enough to compute accuracies again."""
+    split, labels = one.attacked.pairs.adversarial, np.array(plan.own.task.labels)
+    frames = []
+    for number, prompt in enumerate(plan.prompts):
+        answers = one.scores[number].argmax(-1)
+        frame = pd.DataFrame(
+            {
+                "prompt": prompt.fingerprint,
+                "seed": prompt.card.get("seed"),
+                "row_hash": split.hashes,
+                "original": one.attacked.clusters.of,
+                "label": labels[split.labels],
+                "prediction": labels[answers],
+                **{f"score_{name}": one.scores[number][:, c] for c, name in enumerate(labels)},
+            }
+        )
+        if one.clean is not None and one.attacked.pairs.paired:
+            clean = np.full(len(split), None, dtype=object)
+            clean[one.attacked.places] = labels[one.clean[number].argmax(-1)]
+            frame["clean_prediction"] = clean
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _relation(frame: pd.DataFrame) -> str:
+    """Spearman of predictivity kept and accuracy kept, over the lines of the comparison."""
+    kept = frame["adversarial_accuracy"] / frame["clean_accuracy"]
+    known = kept.notna() & frame["skill_predictivity"].notna()
+    n = int(known.sum())
+    if n < 4:
+        return f"{n} points, too few for a correlation"
+    x, y = frame.loc[known, "skill_predictivity"].to_numpy(), kept[known].to_numpy()
+    value, rng = spearman(x, y), np.random.default_rng(0)
+    null = np.array([spearman(rng.permutation(x), y) for _ in range(2000)])
+    p = (1 + (np.abs(null) >= abs(value) - 1e-9).sum()) / 2001
+    return f"Spearman {value:.2f} over {n} points, p {p:.2g} (permutation, points taken as independent)"
+
+
+def _point(row: Mapping[str, Any]) -> Point:
+    def ends(name: str, stem: str) -> tuple[float, float, float]:
+        value, low, high = (row[key] for key in (name, f"{stem}_low", f"{stem}_high"))
+        return float(value), float(low), float(high)
+
+    clean, changed = ends("clean_accuracy", "clean"), ends("adversarial_accuracy", "adversarial")
+    held = ends("skill_predictivity", "skill_predictivity")
+    return Point(str(row["backbone"]), str(row["set"]), clean, changed, held, float(row["majority"]))
+
+
+def _older(tracking: Tracking, reference: str) -> dict[str, Any]:
+    run_id = reference.removeprefix("runs:/").strip("/")
+    text = tracking.text(tracking.tag(run_id, SAME_AS) or run_id, "config.yaml")
+    return {k: v for k, v in yaml.safe_load(text).items() if k in RobustnessConfig.model_fields}
