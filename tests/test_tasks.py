@@ -13,6 +13,7 @@ from skillneurons.tasks import FAMILIES, load_task, unsourced
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "tasks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+EDITED = {f"{name}_imdb{end}" for name in ("contrast", "cad") for end in ("", "_original")}
 PAPER = {
     *("sst2", "imdb", "movie_rationales", "mrpc", "qqp", "qnli", "mnli"),
     *("ethics_deontology", "ethics_justice", "adv_sst2", "adv_qqp", "adv_qnli", "adv_mnli"),
@@ -45,7 +46,7 @@ def _with(key, **changes):
 
 class TestShipped:
     def test_the_papers_tasks_and_the_built_in_ones_are_all_there(self):
-        assert set(NAMES) == PAPER | set(GENERATORS)
+        assert set(NAMES) == PAPER | EDITED | set(GENERATORS)
 
     @pytest.mark.parametrize("name", NAMES)
     def test_loads_with_two_words_a_family_and_renders(self, name):

@@ -5,11 +5,13 @@ from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from skillneurons.neuron_figures import specificity
+from skillneurons.neuron_figures import specificity_by_layer
 from skillneurons.neurons import Neurons
 from skillneurons.selection import top_neurons
 from skillneurons.stability import Agreement, agreements
+from skillneurons.statistics import mean_interval, wilson
 
 SKILL_PERCENT = 5.0
 ALPHA = 0.05
@@ -43,27 +45,30 @@ def metrics(neurons: Neurons) -> dict[str, float]:
 
 
 def layers_table(neurons: Neurons) -> pd.DataFrame:
-    """A row a target and layer: its best, its top 5%, its significant share, beside chance and n."""
-    chance, rows = neurons.card["chance"], []
+    """A row a target and layer: predictivity of its best, of its top 5% and of all, its shares of significant and
+    excitatory neurons, each with interval and chance.
+    """
+    chance, n, rows = neurons.card["chance"], neurons.card["judged_rows"], []
     for k, target in enumerate(neurons.targets):
         chosen = top_neurons(neurons.predictivity[k], SKILL_PERCENT)
         for layer, scores in enumerate(neurons.predictivity[k]):
+            each = neurons.seed_predictivity[k, :, layer].astype(np.float64)
             rows.append(
                 {
                     "target": target,
                     "layer": layer,
                     "neurons": len(scores),
-                    "best": float(scores.max()),
-                    f"mean of top {SKILL_PERCENT:g}%": float(scores[chosen[layer]].mean()) if chosen.any() else None,
-                    "mean of all": float(scores.mean()),
-                    "significant (q < 0.05)": float((neurons.q_value[k, layer] < ALPHA).mean()),
-                    "excitatory": float((neurons.sign[k, :, layer] > 0).mean()),
-                    "n": neurons.card["judged_rows"],
+                    "n": n,
                     "majority": neurons.card["majority"],
-                    "chance, one neuron: low": chance["low"],
-                    "chance, one neuron: high": chance["high"],
-                    "chance, best of all: low": chance["best_low"],
-                    "chance, best of all: high": chance["best_high"],
+                    **_over_seeds("best", each[:, scores.argmax()], n),
+                    "best_chance_low": chance["best_low"],
+                    "best_chance_high": chance["best_high"],
+                    **(_over_seeds("top", each[:, chosen[layer]].mean(axis=1), n) if chosen[layer].any() else {}),
+                    **_over_seeds("all", each.mean(axis=1), n),
+                    "chance_low": chance["low"],
+                    "chance_high": chance["high"],
+                    **_of_neurons("significant", (neurons.q_value[k, layer] < ALPHA).mean(), len(scores), 0.0),
+                    **_of_neurons("excitatory", (neurons.sign[k, :, layer] > 0).mean(), len(scores), 0.5),
                 }
             )
     return pd.DataFrame(rows)
@@ -71,21 +76,41 @@ def layers_table(neurons: Neurons) -> pd.DataFrame:
 
 def stability_table(neurons: Neurons) -> pd.DataFrame:
     """A row a measure of agreement over seeds, with interval and chance value."""
-    return pd.DataFrame([asdict(found) for found in stability(neurons)])
+    return pd.DataFrame([{**asdict(found), "n": neurons.card["judged_rows"]} for found in stability(neurons)])
 
 
 def specificity_table(found: Sequence[Neurons]) -> pd.DataFrame:
-    """A row a pair of tasks: Spearman of their predictivities, mean over layers; unrelated neurons give 0."""
-    matrix, names = specificity(found), [one.card["task"] for one in found]
+    """A row a pair of tasks: Spearman of their predictivities, mean over layers with Student's interval over them."""
+    by_layer, names = specificity_by_layer(found), [one.card["task"] for one in found]
     layers, neurons = found[0].shape
     return pd.DataFrame(
         [
-            {"task": a, "other": b, "spearman": float(matrix[i, j]), "chance": 0.0, "n": layers * neurons}
+            {
+                "task": a,
+                "other": b,
+                **dict(zip(("spearman", "low", "high"), mean_interval(by_layer[:, i, j]), strict=True)),
+                "chance": 0.0,
+                "n": layers * neurons,
+            }
             for i, a in enumerate(names)
             for j, b in enumerate(names)
             if i < j
         ]
     )
+
+
+def _over_seeds(name: str, values: NDArray[np.float64], n: int) -> dict[str, float]:
+    """A predictivity meant over seeds `[S]`: Student's interval over them, of one seed Wilson's over its rows."""
+    mean = mean_interval(values)
+    alone = wilson(mean.mean * n, n)
+    low, high = (alone.low, alone.high) if len(values) == 1 else np.clip((mean.low, mean.high), 0, 1).tolist()
+    return {name: mean.mean, f"{name}_low": low, f"{name}_high": high}
+
+
+def _of_neurons(name: str, share: float, neurons: int, chance: float) -> dict[str, float]:
+    interval = wilson(float(share) * neurons, neurons)
+    found = {name: float(share), f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return {**found, f"{name}_chance": chance}
 
 
 def finding(neurons: Neurons) -> str:

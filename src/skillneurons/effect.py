@@ -76,6 +76,7 @@ class Effect:
             "difference": a.difference,
             "difference_low": a.low,
             "difference_high": a.high,
+            "difference_chance": 0.0,
             "p": a.p_value,
             "holm_p": self.holm_p,
             "another_set_p": a.another_set_p,

@@ -16,7 +16,7 @@ from torch import Tensor
 from skillneurons.backbone import Backbone
 from skillneurons.discovery import Question
 from skillneurons.neurons import Neurons
-from skillneurons.significance import exact_auc
+from skillneurons.significance import auc_interval, exact_auc
 from skillneurons.sites import Site
 from skillneurons.stream import Reader, Rows, summed
 
@@ -32,7 +32,8 @@ class NeuronCard:
         predictivity: on the judged rows, mean over seeds, with its bootstrap interval over rows.
         chance_low, chance_high: the central 95% of a single neuron's under permuted labels.
         best_by_chance: what the best of all neurons reaches in 97.5% of permutations at most.
-        auc: exact on the judged rows, mean over seeds; auc_binormal: from train.
+        auc: exact on the judged rows, mean over seeds, with the interval of Hanley & McNeil (1982);
+            auc_binormal: from train.
         highest, lowest: texts with the highest and lowest activation, of the seed where it is most predictive.
         promotes, suppresses: vocabulary its output weights raise and lower; none where its stack has no head.
     """
@@ -54,6 +55,9 @@ class NeuronCard:
     signs: tuple[int, ...]
     positions: tuple[int, ...]
     auc: float
+    auc_low: float
+    auc_high: float
+    auc_chance: float
     auc_binormal: float
     highest: tuple[str, ...]
     lowest: tuple[str, ...]
@@ -64,7 +68,9 @@ class NeuronCard:
         """As a row of a table: sequences as text."""
         joined = {"signs": " ".join(f"{s:+d}" for s in self.signs), "positions": " ".join(map(str, self.positions))}
         lists = {name: " · ".join(getattr(self, name)) for name in ("highest", "lowest", "promotes", "suppresses")}
-        return {**asdict(self), **joined, **lists}
+        found = {**asdict(self), **joined, **lists}
+        # the binormal one is of train, and stands on the card beside the exact one
+        return {name: value for name, value in found.items() if name != "auc_binormal"}
 
 
 def top_of(neurons: Neurons, count: int) -> list[tuple[int, int, int]]:
@@ -156,6 +162,8 @@ def _card(
     order = np.argsort(activations[best], kind="stable")
     text = [texts[i] for i in asked.judged]
     chance = neurons.card["chance"]
+    auc = float(np.mean([exact_auc(one, labels) for one in activations]))
+    edges = auc_interval(auc, int(labels.sum()), int((~labels).sum()))
     return NeuronCard(
         rank=rank + 1,
         target=neurons.targets[k],
@@ -173,7 +181,10 @@ def _card(
         family_p=float(neurons.family_p[k, layer, unit]),
         signs=tuple(map(int, signs)),
         positions=tuple(map(int, positions)),
-        auc=float(np.mean([exact_auc(one, labels) for one in activations])),
+        auc=auc,
+        auc_low=edges.low,
+        auc_high=edges.high,
+        auc_chance=0.5,
         auc_binormal=float(neurons.auc[k, :, layer, unit].mean()),
         highest=tuple(text[i] for i in order[::-1][:EXAMPLES]),
         lowest=tuple(text[i] for i in order[:EXAMPLES]),
@@ -208,7 +219,8 @@ def _section(card: NeuronCard) -> str:
         "chance": f"one neuron {card.chance_low:.3f} to {card.chance_high:.3f}; "
         f"best of all up to {card.best_by_chance:.3f}; majority {card.majority:.3f}",
         "q · family-wise p": f"{card.q_value:.2g} · {card.family_p:.2g}",
-        "AUC": f"{card.auc:.3f} exact, {card.auc_binormal:.3f} binormal from train",
+        "AUC": f"{card.auc:.3f} [{card.auc_low:.3f}, {card.auc_high:.3f}] exact (chance 0.5), "
+        f"{card.auc_binormal:.3f} binormal from train",
         "sign · position by seed": " ".join(
             f"{'+' if s > 0 else '−'}{p}" for s, p in zip(card.signs, card.positions, strict=True)
         ),

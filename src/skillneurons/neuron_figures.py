@@ -63,16 +63,16 @@ def significant_by_layer(neurons: Neurons, title: str) -> Figure:
     return figure
 
 
-def specificity(found: Sequence[Neurons]) -> NDArray[np.float64]:
-    """Spearman of two tasks' predictivities, per layer, mean over layers, `[T, T]` (method.md §3)."""
+def specificity_by_layer(found: Sequence[Neurons]) -> NDArray[np.float64]:
+    """Spearman of two tasks' predictivities in each layer, `[L, T, T]` (method.md §3)."""
     layers = range(found[0].shape[0])
     values = [np.asarray(one.predictivity.max(axis=0)) for one in found]
-    return np.array([[np.mean([spearman(a[layer], b[layer]) for layer in layers]) for b in values] for a in values])
+    return np.array([[[spearman(a[layer], b[layer]) for b in values] for a in values] for layer in layers])
 
 
 def specificity_matrix(found: Sequence[Neurons]) -> Figure:
     """The matrix as a picture, each cell with its number; unrelated neurons give 0."""
-    matrix, names = specificity(found), [one.card["task"] for one in found]
+    matrix, names = specificity_by_layer(found).mean(axis=0), [one.card["task"] for one in found]
     side = 1.9 + 0.75 * len(found)
     figure, (axes,) = canvas(side + 1.2, side, panels=1)
     image = axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from skillneurons import search_figures
+from skillneurons.data import Split
 from skillneurons.registry import CHILDREN, crown, registered_name
 from skillneurons.search_ledger import Ledger
 from skillneurons.search_plan import SearchPlan
@@ -53,7 +54,7 @@ def settle(plan: SearchPlan, study: SharedStudy, tracking: Tracking, run: Run, c
     if pairs:
         run.table(verdict.table(), "comparison.json")
     run.tags({CHILDREN: ",".join(result.run_id for result in won.summary.results)})
-    run.note(_note(verdict, ledger))
+    run.note(_note(verdict, ledger, dev))
     return verdict
 
 
@@ -94,8 +95,8 @@ def _close_runs(ledger: Ledger, tracking: Tracking) -> None:
 
 
 def _record_trials(plan: SearchPlan, study: SharedStudy, ledger: Ledger, run: Run) -> None:
-    run.table(trials_table(ledger), "trials.json")
     tried, dev = tries(ledger), plan.first.splits["dev"]
+    run.table(trials_table(ledger, dev), "trials.json")
     if not tried:
         return
     figures: dict[str, Figure | None] = {
@@ -124,8 +125,8 @@ def _importance(study: optuna.Study, ledger: Ledger) -> Figure | None:
     return None
 
 
-def _note(verdict: Verdict, ledger: Ledger) -> str:
-    table = trials_table(ledger).sort_values("dev_accuracy", ascending=False).head(5)
+def _note(verdict: Verdict, ledger: Ledger, dev: Split) -> str:
+    table = trials_table(ledger, dev).sort_values("dev_accuracy", ascending=False).head(5)
     lines = ["| trial | state | dev accuracy | 95% interval |", "|---|---|---|---|"]
     for _, row in table.iterrows():
         interval = f"[{row['dev_low']:.1%}, {row['dev_high']:.1%}]"

@@ -8,6 +8,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
+from skillneurons.data import Split
 from skillneurons.search_figures import Tried
 from skillneurons.search_ledger import Ledger, origin
 from skillneurons.search_space import Params
@@ -194,8 +195,9 @@ class Verdict:
             "difference": test.difference,
             "difference_low": test.low,
             "difference_high": test.high,
-            "only_winner_right": test.only_a,
-            "only_first_right": test.only_b,
+            "difference_chance": 0.0,
+            "rows_only_winner": test.only_a,
+            "rows_only_first": test.only_b,
             "mcnemar_p": test.p_value,
             "holm_p": self.adjusted[index],
             "winner_run": pair.winner_run,
@@ -208,9 +210,10 @@ def tries(ledger: Ledger) -> list[Tried]:
     return [_tried(trial) for trial in ledger.counted if "value" in trial.user_attrs]
 
 
-def trials_table(ledger: Ledger) -> pd.DataFrame:
-    """One row a configuration: its state, settings, dev accuracy with interval, and how far it came."""
-    return pd.DataFrame([_trial_row(trial) for trial in ledger.counted])
+def trials_table(ledger: Ledger, dev: Split) -> pd.DataFrame:
+    """One row a configuration: its state, settings, dev accuracy with n, interval and chance, how far it came."""
+    facts = {"n": len(dev), "majority": dev.majority_rate}
+    return pd.DataFrame([{**_trial_row(trial), **facts} for trial in ledger.counted])
 
 
 def described(params: Params) -> str:
@@ -232,7 +235,6 @@ def _trial_row(trial: FrozenTrial) -> dict[str, object]:
         "dev_accuracy": facts.get("value", nan),
         "dev_low": facts.get("low", nan),
         "dev_high": facts.get("high", nan),
-        "dev_loss": facts.get("loss", nan),
         "evaluations": max(trial.intermediate_values, default=0),
         "seconds": facts.get("seconds", nan),
         "reason": facts.get(REASON, ""),

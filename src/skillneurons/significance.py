@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skillneurons.statistics import Interval
+
 Floats = NDArray[np.float64]
 # A p of 1 would weigh -infinity in a Cauchy sum and veto every other seed. Discrete tests reach 1 often.
 _LARGEST_P = 0.99
@@ -177,6 +179,16 @@ def exact_auc(scores: ArrayLike, labels: ArrayLike) -> float:
     if not ones or not zeros:
         return float("nan")
     return float((rankdata(x)[y].sum() - ones * (ones + 1) / 2) / (ones * zeros))
+
+
+def auc_interval(auc: float, ones: int, zeros: int, z: float = 1.959964) -> Interval:
+    """95% interval of an exact AUC (Hanley & McNeil 1982, Radiology 143), within [0, 1]; NaN without both classes."""
+    if not ones or not zeros:
+        return Interval(float("nan"), float("nan"))
+    above, below = auc / (2 - auc), 2 * auc * auc / (1 + auc)
+    variance = auc * (1 - auc) + (ones - 1) * (above - auc * auc) + (zeros - 1) * (below - auc * auc)
+    half = z * float(np.sqrt(max(0.0, variance) / (ones * zeros)))
+    return Interval(max(0.0, auc - half), min(1.0, auc + half))
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float:

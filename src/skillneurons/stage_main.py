@@ -5,8 +5,10 @@ from typing import Any
 
 from rich.console import Console
 
-from skillneurons import discover_plan, stage_discover, stage_suppress, stage_tune
-from skillneurons.config import DiscoverConfig, SuppressConfig, parse
+from skillneurons import discover_plan, stage_discover, stage_robustness, stage_suppress, stage_tune
+from skillneurons.config import DiscoverConfig, RobustnessConfig, SuppressConfig, parse
+from skillneurons.errors import InputError
+from skillneurons.tasks import load_task
 from skillneurons.tracking import Run, Tracking
 from skillneurons.tune_plan import TunePlan
 
@@ -24,6 +26,7 @@ DEFAULTS = {
 # enough to tell skill from chance, small enough for minutes on two cores; each stage by itself has more
 BASELINE_ROWS, COUNTED_ROWS, TEST_ROWS = 1_000, 1_000, 400
 RATES, CONTROLS = (0, 1, 5, 15), 5
+ATTACKED_ROWS, ATTACKED_RATES = 240, (5, 15)
 
 
 def run(given: Mapping[str, str], console: Console) -> int:
@@ -33,7 +36,9 @@ def run(given: Mapping[str, str], console: Console) -> int:
     plan = stage_tune.prepare(asked, tracking)
     if plan.config.dry_run:
         console.print(stage_tune.dry_run(plan), highlight=False, markup=False, soft_wrap=True)
-        console.print("then discover and suppress on its prompts, about as long again", highlight=False)
+        console.print(
+            "then discover, suppress and robustness on its prompts, about twice as long again", highlight=False
+        )
         return 0
     tracking = tracking or Tracking.connect()
     with tracking.run(f"main {plan.title}", {"skillneurons.stage": "main"}, adopt=True) as parent:
@@ -44,12 +49,14 @@ def run(given: Mapping[str, str], console: Console) -> int:
         neurons = _discover(plan, tuned.run_id, tracking, console, parent)
         _heading(console, 3, "suppress: does the model need them")
         needed = _suppress(plan, tuned.run_id, neurons, tracking, console, parent)
-        parent.note("\n\n".join([tuned.summary.finding(), _said(tracking, neurons), needed]))
+        attacked = _robustness(plan, tuned.run_id, neurons, tracking, console, parent)
+        parent.note("\n\n".join([tuned.summary.finding(), _said(tracking, neurons), needed, *attacked]))
     return 0
 
 
 def _discover(plan: TunePlan, tuned: str, tracking: Tracking, console: Console, parent: Run) -> str:
-    rows = {"max_train_rows": BASELINE_ROWS, "max_dev_rows": COUNTED_ROWS}
+    # without the position where the label is read, so that families can be compared
+    rows = {"max_train_rows": BASELINE_ROWS, "max_dev_rows": COUNTED_ROWS, "site": "prompt-body"}
     config = parse(DiscoverConfig, {}, {**_shared(plan, tuned), **rows})
     run_id, _ = stage_discover.execute(discover_plan.plan(config, tracking), tracking, console, parent)
     stage_discover.show(run_id, tracking, console)
@@ -62,6 +69,31 @@ def _suppress(plan: TunePlan, tuned: str, neurons: str, tracking: Tracking, cons
     outcome = stage_suppress.execute(stage_suppress.prepare(config, tracking), tracking, console, parent)
     stage_suppress.announce(outcome, tracking, console)
     return outcome.finding
+
+
+def _robustness(
+    plan: TunePlan, tuned: str, neurons: str, tracking: Tracking, console: Console, parent: Run
+) -> list[str]:
+    """On the task's adversarial version; nothing where it has none."""
+    _heading(console, 4, "robustness: what attacks cost, and whether they work through these neurons")
+    name = f"adv_{plan.task.name}"
+    try:
+        load_task(name)
+    except InputError:
+        console.print(f"there is no task {name}: nothing to attack with", highlight=False)
+        return []
+    asked = {
+        "neurons": f"runs:/{neurons}",
+        "adversarial": name,
+        "rates": ATTACKED_RATES,
+        "controls": CONTROLS,
+        "max_eval_rows": ATTACKED_ROWS,
+    }
+    shared = {key: value for key, value in _shared(plan, tuned).items() if key != "task"}
+    config = parse(RobustnessConfig, {}, {**shared, **asked})
+    outcome = stage_robustness.execute(stage_robustness.prepare(config, tracking), tracking, console, parent)
+    stage_robustness.announce(outcome, tracking, console)
+    return [outcome.finding]
 
 
 def _shared(plan: TunePlan, tuned: str) -> dict[str, Any]:

@@ -112,8 +112,9 @@ class Summary:
                     "difference": test.difference,
                     "difference_low": test.low,
                     "difference_high": test.high,
-                    "only_tuned_right": test.only_a,
-                    "only_other_right": test.only_b,
+                    "difference_chance": 0.0,
+                    "rows_only_tuned": test.only_a,
+                    "rows_only_other": test.only_b,
                     "mcnemar_p": test.p_value,
                     "holm_p": self.adjusted[name][index],
                 }
@@ -197,8 +198,6 @@ def _row(seed: int, condition: str, value: Accuracy) -> dict[str, Any]:
         "high": value.high,
         "n": value.n,
         "majority": value.majority,
-        "balanced_accuracy": value.balanced,
-        "macro_f1": value.macro_f1,
     }
 
 
