@@ -61,7 +61,7 @@ def accuracy_by_group(sets: Sequence[tuple[str, Sequence[Group]]]) -> Figure:
     """Adversarial accuracy beside that of the originals, a panel a set, a line a kind of attack."""
     require_some(sets, "set")
     longest = max(len(groups) for _, groups in sets)
-    figure, axes = canvas(1.6 + 4.6 * len(sets), 1.6 + 0.36 * longest, panels=len(sets))
+    figure, axes = canvas(max(6.6, 1.6 + 4.6 * len(sets)), 1.6 + 0.36 * longest, panels=len(sets))
     for one, (title, groups) in zip(axes, sets, strict=True):
         for y, group in enumerate(groups):
             _whisker(one, y + 0.14, group.changed, CHANGED, "s", "adversarial" if y == 0 else None)
@@ -83,7 +83,7 @@ def accuracy_by_group(sets: Sequence[tuple[str, Sequence[Group]]]) -> Figure:
 def predictivity_held(panels: Sequence[Held]) -> Figure:
     """Adversarial predictivities of the clean skill neurons and of all neurons, beside chance."""
     require_some(panels, "panel")
-    figure, axes = canvas(1.4 + 3.4 * len(panels), 4.2, panels=len(panels))
+    figure, axes = canvas(max(6.6, 1.4 + 3.4 * len(panels)), 4.2, panels=len(panels))
     for one, held in zip(axes, panels, strict=True):
         one.axhspan(*held.null, color=CHANCE, zorder=0, label="chance, one neuron (95%)")
         parts = one.violinplot([held.everything, held.skill], positions=[0, 1], widths=0.8, showextrema=False)
@@ -102,7 +102,7 @@ def predictivity_held(panels: Sequence[Held]) -> Figure:
 def restoration_curves(panels: Sequence[tuple[str, Sequence[Restored]]]) -> Figure:
     """Accuracy against the share of neurons patched: skill, random sets, and both versions untouched."""
     require_some(panels, "panel")
-    figure, axes = canvas(1.4 + 4.2 * len(panels), 4.2, panels=len(panels))
+    figure, axes = canvas(max(8.4, 1.4 + 4.2 * len(panels)), 4.2, panels=len(panels))
     for one, (title, effects) in zip(axes, panels, strict=True):
         x = np.arange(len(effects))
         skill = np.array([(e.patched.value, e.patched.low, e.patched.high) for e in effects])
@@ -134,7 +134,7 @@ def restoration_curves(panels: Sequence[tuple[str, Sequence[Restored]]]) -> Figu
 def shifts(panels: Sequence[tuple[str, Sequence[tuple[int, Contrast, float]]]]) -> Figure:
     """How far skill neurons move between the two versions of a text, more than random ones, by layer."""
     require_some(panels, "panel")
-    figure, axes = canvas(1.4 + 3.4 * len(panels), 3.8, panels=len(panels))
+    figure, axes = canvas(max(6.0, 1.4 + 3.4 * len(panels)), 3.8, panels=len(panels))
     for one, (title, layers) in zip(axes, panels, strict=True):
         for place, (_, against, _) in enumerate(layers):
             skill = against.control.mean + against.difference
