@@ -136,14 +136,19 @@ class Report:
         return pd.DataFrame([effect.row() for effect in self.effects])
 
     def rich_table(self) -> Table:
-        """For the terminal."""
+        """For the terminal; a section a task."""
         table = Table(title=self.title, caption=self.how)
-        verb = "kept" if self.keep else "suppressed"
-        names = (f"skill {verb}", f"random {verb}", "difference", "Holm p", "p, one more set", "rank p")
-        for column in ("task", "rate", *names):
+        verb = "kept" if self.keep else "to 0" if "set to 0" in self.how else "changed"
+        names = (f"skill {verb}", f"random {verb}", "difference", "Holm p", "p, one\nmore set", "rank p")
+        for column in ("rate\nneurons", *names):
             table.add_column(column)
-        for effect in self.effects:
-            table.add_row(*_cells(effect))
+        for task in dict.fromkeys(effect.task for effect in self.effects):
+            chosen = [effect for effect in self.effects if effect.task == task]
+            first = chosen[0]
+            table.add_row(f"{task}\nn={first.n}", percent(first.intact).replace(" [", "\n\\["), "untouched")
+            for effect in chosen:
+                table.add_row(*_cells(effect))
+            table.add_section()
         return table
 
     def panels(self) -> list[DosePanel]:
@@ -170,12 +175,11 @@ def _metrics(name: str, value: Share) -> dict[str, float]:
 
 
 def _cells(e: Effect) -> tuple[str, ...]:
-    task = f"{e.task}\nn={e.n}, majority {e.majority:.1%}"
-    first = (task, f"{e.rate:g}%\n{e.neurons} neurons", percent(e.skill).replace(" [", "\n\\["))
+    first = (f"{e.rate:g}%\n{e.neurons}", percent(e.skill).replace(" [", "\n\\["))
     if e.against is None:
         return (*first, "none to draw", "", "", "", "")
     a = e.against
-    random = f"{a.control.mean:.1%} \\[{a.control.low:.1%}, {a.control.high:.1%}]\n{a.lowest:.1%} to {a.highest:.1%}"
+    random = f"{a.control.mean:.1%}\n{a.lowest:.1%} to {a.highest:.1%}"
     difference = f"{100 * a.difference:+.1f}\n\\[{100 * a.low:+.1f}, {100 * a.high:+.1f}]"
     tests = (f"{e.holm_p:.2g}", f"{e.holm_another_p:.2g}", f"{a.rank_p:.2g}\nfloor {a.rank_floor:.2g}")
     return (*first, random, difference, *tests)
