@@ -76,6 +76,19 @@ def test_one_more_set_is_a_t_test_of_a_single_value():
     assert contrast(~skill, same).another_set_p == 0
 
 
+def test_a_rank_counts_the_side_on_which_an_effect_is_expected():
+    rows = np.arange(20)
+    skill, controls = rows[None] < 15, np.stack([rows[None] < k for k in (3, 12, 15, 16)])
+    down, up = contrast(skill, controls), contrast(skill, controls, upward=True)
+    assert (down.rank_p, up.rank_p) == (4 / 5, 3 / 5)
+    assert contrast(rows[None] < 18, controls, upward=True).rank_p == 1 / 5
+    assert contrast(rows[None] < 2, controls).rank_p == 1 / 5
+    assert (down.difference, down.p_value) == (up.difference, up.p_value)
+    assert down.both_p == max(down.p_value, down.another_set_p)
+    alone = contrast(skill, controls[:1])
+    assert alone.both_p == alone.p_value
+
+
 def test_seed_decides_and_floors_hold():
     skill, controls = np.zeros((1, 30), dtype=bool), np.ones((4, 1, 30), dtype=bool)
     found = contrast(skill, controls, resamples=500)

@@ -243,15 +243,16 @@ def shift_by_layer(
         seed: of the random sets and the bootstrap.
 
     Returns:
-        (layer, skill minus random, Holm p over the layers), for layers with skill neurons.
+        (layer, skill minus random, Holm p over the layers), for layers with skill neurons; the p is of both tests,
+        off the average random set and not just one more of them.
     """
     sets, found = list(random_sets(top, percent, controls, seed)), []
     for layer in np.flatnonzero(top.any(axis=1)).tolist():
         ours = shift[:, layer, top[layer]].mean(axis=1)
         theirs = np.stack([shift[:, layer, one[layer]].mean(axis=1) for one in sets])
-        against = contrast(ours[None], theirs[:, None], seed, clusters=clusters, bounds=(0, np.inf))
+        against = contrast(ours[None], theirs[:, None], seed, clusters=clusters, bounds=(0, np.inf), upward=True)
         found.append((layer, against))
-    corrected = holm([against.p_value for _, against in found])
+    corrected = holm([against.both_p for _, against in found])
     return [(layer, against, float(p)) for (layer, against), p in zip(found, corrected, strict=True)]
 
 
@@ -269,9 +270,8 @@ def _against_null(
 
 def _beside_random(percent: float, neurons: int, n: int, against: Contrast) -> Line:
     estimate = Estimate(against.difference, against.low, against.high, 0.0)
-    # off the average random set, and not just one more of them: the larger p of the two
-    p = float(np.nanmax([against.p_value, against.another_set_p]))
-    return Line("skill neurons minus random sets, adversarial rows", percent, None, neurons, n, estimate, p=p)
+    what = "skill neurons minus random sets, adversarial rows"
+    return Line(what, percent, None, neurons, n, estimate, p=against.both_p)
 
 
 def _clean_lines(reading: Reading, percent: float, top: Mask, permutations: int, seed: int) -> Iterator[Line]:

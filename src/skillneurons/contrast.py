@@ -45,7 +45,7 @@ class Contrast:
             2 / (resamples + 1).
         another_set_p: two-sided p of being *one more* random set, by how far the sets lie apart (Crawford &
             Howell 1998: t with K - 1 degrees of freedom); NaN for one set.
-        rank_p: (1 + sets that cost as much or more) / (K + 1).
+        rank_p: (1 + sets that cost as much or more, or with `upward` gain as much or more) / (K + 1).
         rank_floor: 1 / (K + 1), which `rank_p` cannot go below.
         sets: K.
     """
@@ -62,6 +62,11 @@ class Contrast:
     rank_floor: float
     sets: int
 
+    @property
+    def both_p(self) -> float:
+        """The larger of `p_value` and `another_set_p`: off the average random set, and not just one more of them."""
+        return float(np.nanmax([self.p_value, self.another_set_p]))
+
 
 def share(correct: ArrayLike) -> Share:
     """Accuracy of correctness `[S, n]`."""
@@ -77,6 +82,7 @@ def contrast(
     resamples: int = RESAMPLES,
     clusters: Clusters | None = None,
     bounds: tuple[float, float] = (0, 1),
+    upward: bool = False,
 ) -> Contrast:
     """Skill neurons against K random sets, seeds averaged, rows and sets drawn anew.
 
@@ -87,6 +93,7 @@ def contrast(
         resamples: of the bootstrap.
         clusters: rows that are drawn together; else each by itself.
         bounds: between which a row's value lies.
+        upward: whether the skill neurons are expected to stand above the random sets, instead of below.
     """
     ours = np.asarray(skill, dtype=np.float64).mean(axis=0)
     theirs = np.asarray(controls, dtype=np.float64).mean(axis=1)
@@ -98,6 +105,7 @@ def contrast(
     # a sum of many shares may miss 0 by rounding
     tail = min(int((drawn <= 1e-12).sum()), int((drawn >= -1e-12).sum()))
     mean = mean_interval(values)
+    ahead = (values - ours.mean()) * (1 if upward else -1) >= -1e-12
     return Contrast(
         control=Mean(mean.mean, *np.clip((mean.low, mean.high), *bounds).tolist()),
         lowest=float(values.min()),
@@ -107,7 +115,7 @@ def contrast(
         high=float(high),
         p_value=min(1.0, 2 * (1 + tail) / (resamples + 1)),
         another_set_p=_another_set(float(ours.mean()), values),
-        rank_p=float((1 + (values <= ours.mean() + 1e-12).sum()) / (len(values) + 1)),
+        rank_p=float((1 + ahead.sum()) / (len(values) + 1)),
         rank_floor=1 / (len(values) + 1),
         sets=len(values),
     )

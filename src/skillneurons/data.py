@@ -190,7 +190,7 @@ def _check_columns(raw: Sequence[Row], columns: Sequence[str], where: str) -> No
 def _texts(raw: Sequence[Row], columns: Sequence[str], where: str) -> list[tuple[str, ...]]:
     """The field texts of every row; a null, a number or nothing but blanks is no text."""
     rows = [tuple(row[column] for column in columns) for row in raw]
-    bad = [i for i, texts in enumerate(rows, start=1) if not _is_text(texts)]
+    bad = [i for i, texts in enumerate(rows, start=1) if not is_text(texts)]
     if bad:
         must = f"Every row of {where} must hold UTF-8 text in {listed(columns)}"
         got = f"{len(bad)} row{'s' * (len(bad) > 1)} without (first: row {bad[0]}, {rows[bad[0] - 1]!r:.200})"
@@ -198,7 +198,8 @@ def _texts(raw: Sequence[Row], columns: Sequence[str], where: str) -> list[tuple
     return rows  # type: ignore[return-value]
 
 
-def _is_text(texts: tuple[object, ...]) -> bool:
+def is_text(texts: tuple[object, ...]) -> bool:
+    """Whether a row's fields are strings that can be tokenised, at least one of them not blank."""
     strings = [text for text in texts if isinstance(text, str)]
     # A lone surrogate decodes from JSON but can be neither hashed nor tokenised.
     encodable = all(text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text) for text in strings)

@@ -29,8 +29,8 @@ class Estimate:
 
     @property
     def beyond(self) -> bool:
-        """Whether chance lies outside the interval."""
-        return not self.low <= self.chance <= self.high
+        """Whether chance lies outside the interval; of an unknown one it does not."""
+        return self.low > self.chance or self.chance > self.high
 
     @property
     def text(self) -> str:
@@ -119,7 +119,8 @@ def _share_of(values: NDArray[np.float64], clusters: Clusters) -> Interval:
 
 def _success(fell: NDArray[np.float64], right: NDArray[np.float64], clusters: Clusters, chance: float) -> Estimate:
     value = float(fell.sum() / right.sum())
-    n = max(1, int(right.mean() * clusters.count))
+    # a mean over prompts may be no whole number; one that is may come out a little below itself
+    n = max(1, int(right.mean() * clusters.count + 1e-9))
     interval = _either(ratio_interval(fell, right, clusters), wilson(value * n, n), clusters)
     return _estimate(value, interval, chance)
 

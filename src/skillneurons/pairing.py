@@ -4,7 +4,7 @@ An adversarial task carries a row's original beside it (`original`: the clean te
 names another task whose rows are the originals (`counterpart`), or has none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from skillneurons.data import Split, fingerprint, load_splits, row_hash, sample
+from skillneurons.data import Split, fingerprint, is_text, load_splits, row_hash, sample
 from skillneurons.errors import InputError
 from skillneurons.tasks import Task, load_task
 
@@ -48,6 +48,11 @@ class Pairs:
         return self.adversarial.take(self.rows)
 
 
+def bare(texts: Sequence[str]) -> str:
+    """A row's letters and digits, field by field: what its spaced, cased and pointed versions share."""
+    return "\n".join("".join(filter(str.isalnum, text.lower())) or text for text in texts)
+
+
 def load_pairs(task: Task, data_dir: str | Path | None = None, max_rows: int | None = None) -> Pairs:
     """The test rows of an adversarial task with their originals.
 
@@ -65,10 +70,10 @@ def load_pairs(task: Task, data_dir: str | Path | None = None, max_rows: int | N
 
 
 def _beside(task: Task, split: Split, data_dir: str | Path | None) -> Pairs:
-    """Originals in the rows' own column `original`; a null or an empty one is a row without."""
+    """Originals in the rows' own column `original`; a null, an empty or a blank one is a row without."""
     source, _ = task.source(data_dir)
     held = split.extras.get(ORIGINAL, ())
-    rows = [i for i, original in enumerate(held) if original]
+    rows = [i for i, original in enumerate(held) if original and not _blank(original)]
     if not rows:
         return Pairs(split, None, None)
     texts = tuple(_clean_texts(task, split.rows[i], held[i], source.originals) for i in rows)
@@ -86,14 +91,20 @@ def _beside(task: Task, split: Split, data_dir: str | Path | None) -> Pairs:
     return Pairs(split, clean, np.array(rows))
 
 
+def _blank(original: object) -> bool:
+    return isinstance(original, str) and not original.strip()
+
+
 def _clean_texts(task: Task, texts: tuple[str, ...], original: object, fields: Mapping[str, str]) -> tuple[str, ...]:
     """A row's texts with the changed fields put back."""
+    back: Mapping[object, object] = {}
     if isinstance(original, str) and len(task.fields) == 1:
-        return (original,)
-    if isinstance(original, Mapping):
+        back = {task.fields[0]: original}
+    elif isinstance(original, Mapping):
         back = {fields.get(key, key): text for key, text in original.items()}
-        if set(back) <= set(task.fields) and all(isinstance(text, str) for text in back.values()):
-            return tuple(back.get(name, text) for name, text in zip(task.fields, texts, strict=True))
+    clean = tuple(back.get(name, text) for name, text in zip(task.fields, texts, strict=True))
+    if back and set(back) <= set(task.fields) and is_text(clean):
+        return clean  # type: ignore[return-value]
     must = f"the originals of {task.name} are texts, or field -> text for its fields ({', '.join(task.fields)})"
     raise InputError(must, f"{original!r:.120}", "Name the keys under 'originals' in the task's YAML.")
 
@@ -128,5 +139,7 @@ def _cut(pairs: Pairs, limit: int) -> Pairs:
         return replace(pairs, adversarial=adversarial, clean=some)
     place = {number: i for i, number in enumerate(kept)}
     held = [i for i, row in enumerate(pairs.rows.tolist()) if row in place]
+    if not held:
+        return replace(pairs, adversarial=adversarial, clean=None, rows=None)
     rows = np.array([place[int(pairs.rows[i])] for i in held], dtype=np.int64)
     return replace(pairs, adversarial=adversarial, clean=clean.take(held), rows=rows)

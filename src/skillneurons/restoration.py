@@ -57,6 +57,7 @@ class Restored:
         against: accuracy beside random sets; None where all neurons are patched.
         margin_against: margin beside random sets.
         holm_p, holm_another_p: its p-values, corrected over the percentages; NaN without random sets.
+        margin_holm_p: of the margin, the larger of both tests, corrected likewise.
     """
 
     direction: Direction
@@ -74,11 +75,6 @@ class Restored:
     holm_p: float = float("nan")
     holm_another_p: float = float("nan")
     margin_holm_p: float = float("nan")
-
-    @property
-    def sign(self) -> int:
-        """1 where patching should raise accuracy, -1 where it should lower it."""
-        return 1 if self.direction == "restore" else -1
 
     @property
     def significant(self) -> bool:
@@ -105,7 +101,8 @@ class Restored:
                 found |= {f"random_{name}_lowest": one.lowest, f"random_{name}_highest": one.highest}
                 found |= {f"{name}_another_set_p": one.another_set_p, f"{name}_rank_p": one.rank_p}
                 found |= {f"{name}_rank_p_floor": one.rank_floor, f"random_{name}_chance": self._chance(name)}
-        return found | {"holm_p": self.holm_p, "holm_another_set_p": self.holm_another_p}
+        corrected = {"holm_p": self.holm_p, "holm_another_set_p": self.holm_another_p}
+        return found | corrected | {"margin_holm_p": self.margin_holm_p}
 
     def _chance(self, name: str) -> float:
         return self.majority if name == "accuracy" else 0.0
@@ -137,7 +134,7 @@ def restored(
     accuracy = holm([a.p_value for a, _ in parts if a])
     another = np.array([a.another_set_p for a, _ in parts if a])
     another = holm(another) if len(another) and not np.isnan(another).any() else another
-    margin = holm([m.p_value for _, m in parts if m])
+    margin = holm([m.both_p for _, m in parts if m])
     for place, i in enumerate(tested):
         ps = (float(accuracy[place]), float(another[place]), float(margin[place]))
         found[i] = replace(found[i], holm_p=ps[0], holm_another_p=ps[1], margin_holm_p=ps[2])
@@ -226,9 +223,11 @@ def _restored(
     margins = margin(one.scores, labels) - margin(start, labels)
     against = margin_against = None
     if one.random is not None:
-        against = contrast(right["now"], one.random.argmax(-1) == labels, seed, clusters=clusters)
+        up = direction == "restore"
+        against = contrast(right["now"], one.random.argmax(-1) == labels, seed, clusters=clusters, upward=up)
         theirs = margin(one.random, labels) - margin(start, labels)
-        margin_against = contrast(margins, theirs, seed, clusters=clusters, bounds=(-np.inf, np.inf))
+        limits = (-np.inf, np.inf)
+        margin_against = contrast(margins, theirs, seed, clusters=clusters, bounds=limits, upward=up)
     interval = mean_interval(margins.mean(axis=0), clusters, seed)
     return Restored(
         direction=direction,

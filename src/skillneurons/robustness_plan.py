@@ -12,7 +12,7 @@ from skillneurons.backbone import BackboneInfo
 from skillneurons.config import RobustnessConfig
 from skillneurons.errors import InputError, listed
 from skillneurons.neurons import Neurons
-from skillneurons.pairing import Pairs, load_pairs
+from skillneurons.pairing import Pairs, bare, load_pairs
 from skillneurons.prompts import SoftPrompt
 from skillneurons.registry import find_backbone
 from skillneurons.resampling import Clusters
@@ -59,14 +59,19 @@ class Attacked:
 
     @cached_property
     def clusters(self) -> Clusters:
-        """Adversarial rows made from one original; rows without one are by themselves."""
+        """Adversarial rows made from one original; rows without one are by themselves, equal ones together.
+
+        Attack tools write one original with other spaces (AdvGLUE), so it is known by its letters and digits. With
+        two labels it counts as two, since labels are permuted over originals.
+        """
         names = list(self.pairs.adversarial.hashes)
         if self.pairs.clean is not None and self.pairs.rows is not None and not self.pairs.flips:
-            for row, name in zip(self.pairs.rows.tolist(), self.pairs.clean.hashes, strict=True):
-                names[row] = f"original {name}"
+            for row, texts in zip(self.pairs.rows.tolist(), self.pairs.clean.rows, strict=True):
+                names[row] = f"original {bare(texts)}"
         else:
             names = [f"{i}" for i in range(len(names))]
-        return Clusters.by(names)
+        labels = self.pairs.adversarial.labels.tolist()
+        return Clusters.by([f"{name} {label}" for name, label in zip(names, labels, strict=True)])
 
     @property
     def restorable(self) -> bool:
