@@ -17,6 +17,7 @@ STAGES = {
     "tune": ("stage_tune", "TuneConfig", "tune one soft prompt a seed on a frozen model"),
     "discover": ("stage_discover", "DiscoverConfig", "find the skill neurons that a task's prompts activate"),
     "suppress": ("stage_suppress", "SuppressConfig", "accuracy with skill neurons suppressed, beside random ones"),
+    "transfer": ("stage_transfer", "TransferConfig", "accuracy of every task under every task's prompts"),
     "search": ("stage_search", "SearchConfig", "search the tune parameters with Optuna, on many workers"),
     "pretrain": ("stage_pretrain", "PretrainConfig", "train the pair of small backbones from a folder of texts"),
 }
