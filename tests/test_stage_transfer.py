@@ -366,6 +366,49 @@ def test_the_address_is_of_all_that_decides(place, tuned):
     assert address(neurons="", top="20") == address(neurons="")
 
 
+def test_a_target_is_read_as_its_own_prompts_were_tuned(place, tuned, tmp_path):
+    found, tracking = fetch(Tracking.connect(), tuned[2]["jests"]), Tracking.connect()
+    for number, one in enumerate(found):
+        reversed_words = {
+            key: list(reversed(value)) for key, value in one.card["label_words"].items() if key != "variant"
+        }
+        elsewhere = {**one.card["backbone"], "reference": "elsewhere", "location": "/elsewhere"}
+        card = {**one.card, "max_length": 20, "label_words": reversed_words, "backbone": elsewhere}
+        replace(one, card=card).save(tmp_path / f"jests{number}")
+    references = f"{tuned[2]['quips']},{tmp_path / 'jests0'},{tmp_path / 'jests1'}"
+    asked = {**ASKED, "prompts": references, "tasks": place["tasks"]}
+    plan = prepare(parse(TransferConfig, asked), tracking)
+    targets = {target.task.name: target for target in plan.targets}
+    assert {name: target.max_length for name, target in targets.items()} == {
+        "quips": 32,
+        "jests": 20,
+        "tales": 20,
+        UNSEEN: 20,
+    }
+    assert targets["jests"].words.ids == tuple(reversed(targets["quips"].words.ids))
+    assert targets["tales"].words == plan.info.label_words(["no", "yes"])
+    assert max(len(row) for row in targets["jests"].encode(plan.info).rows) <= 20
+    assert plan.own(targets["tales"]) is None
+    assert plan.own(targets["jests"]).seeds == SEEDS
+
+
+def test_a_prompt_without_a_seed_is_paired_with_another(place, tuned, tmp_path):
+    """Published prompts have none."""
+    for name in ("quips", "jests"):
+        one = fetch(Tracking.connect(), tuned[2][name])[0]
+        replace(one, card={key: value for key, value in one.card.items() if key != "seed"}).save(tmp_path / name)
+    tasks = f"{tuned[3]['quips']},{tuned[3]['jests']}"
+    before = {run.info.run_id for run in runs("transfer")}
+    assert main(words("transfer", **ASKED, prompts=f"{tmp_path / 'quips'},{tmp_path / 'jests'}", tasks=tasks)) == 0
+    (run,) = [run for run in runs("transfer") if run.info.run_id not in before]
+    found = table(run)
+    assert (found["paired_seeds"] == 1).all()
+    assert found["relative"].notna().all()
+    rows = predictions(run, "quips")
+    assert set(rows[rows["source"] == "quips"]["seed"]) == {-1}
+    client().delete_run(run.info.run_id)
+
+
 def test_an_interrupted_command_is_taken_up(place, monkeypatch):
     from skillneurons import stage_transfer
 

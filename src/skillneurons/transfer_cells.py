@@ -65,15 +65,15 @@ class Measured:
     def rows(self) -> pd.DataFrame:
         """One line a prompt and row: enough to compute every number again."""
         prompt, row = (index.ravel() for index in np.indices(self.predictions.shape))
-        labels, readers = np.array(self.label_names), self.readers
+        labels, readers = _shared(self.label_names), self.readers
         seeds = np.array([-1 if reader.seed is None else reader.seed for reader in readers])
         return pd.DataFrame(
             {
-                "source": np.array([reader.source for reader in readers])[prompt],
+                "source": _shared([reader.source for reader in readers])[prompt],
                 "seed": seeds[prompt],
-                "prompt": np.array([reader.fingerprint for reader in readers])[prompt],
+                "prompt": _shared([reader.fingerprint for reader in readers])[prompt],
                 "target": self.task,
-                "row_hash": np.array(self.hashes)[row],
+                "row_hash": _shared(self.hashes)[row],
                 "label": labels[self.labels[row]],
                 "prediction": labels[self.predictions.ravel()],
                 "correct": (self.predictions == self.labels).ravel(),
@@ -189,3 +189,8 @@ def _lines(one: Measured) -> Iterator[Line]:
 def _difference(name: str, value: float, low: float, high: float) -> dict[str, float]:
     chance = 0.0 if value == value else value
     return {name: value, f"{name}_low": low, f"{name}_high": high, f"{name}_chance": chance}
+
+
+def _shared(texts: Sequence[str]) -> NDArray[np.object_]:
+    """Texts to pick from by number: each line of a table then points to one, where fixed-width text would copy it."""
+    return np.array(list(texts), dtype=object)

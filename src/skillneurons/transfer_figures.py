@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from skillneurons.figures import COLOURS, GREY, canvas, dress, legend_below, percent, require_some
 
-_DARK = 0.6  # of the colour scale, above which numbers are white
+_DARK = 0.55  # of the colour scale, above which numbers are white
 _CELL = 0.62  # inches
 
 
@@ -96,7 +96,13 @@ def _draw_heat(figure: Figure, axes: Axes, panel: Heat) -> None:
     image = axes.imshow(panel.values, cmap="Blues", norm=scale)
     for (i, j), value in np.ndenumerate(panel.values):
         _draw_cell(axes, j, i, float(value), bool(panel.at_chance[i, j]), float(scale(value)) > _DARK)
-    axes.set_xticks(range(len(panel.columns)), [name for name, _ in panel.columns], rotation=40, ha="right")
+    axes.set_xticks(
+        range(len(panel.columns)),
+        [name for name, _ in panel.columns],
+        rotation=40,
+        ha="right",
+        rotation_mode="anchor",
+    )
     axes.set_yticks(range(len(panel.rows)), [name for name, _ in panel.rows])
     for edge in _edges(panel.rows):
         axes.axhline(edge, color="white", linewidth=4)
@@ -116,7 +122,9 @@ def _draw_cell(axes: Axes, x: int, y: int, value: float, at_chance: bool, dark: 
         return
     if at_chance:
         axes.add_patch(
-            Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor="none", edgecolor="white", hatch="////", linewidth=0)
+            Rectangle(
+                (x - 0.5, y - 0.5), 1, 1, facecolor="none", edgecolor=GREY, hatch="////", linewidth=0, alpha=0.35
+            )
         )
     plain = "white" if dark else "#222222"
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2, "alpha": 0.85} if at_chance else None
@@ -139,7 +147,7 @@ def _edges(names: Sequence[tuple[str, str]]) -> list[float]:
 
 
 def _chance_patch(label: str) -> Patch:
-    return Patch(facecolor="#9DB7D0", edgecolor="white", hatch="////", linewidth=0, label=label)
+    return Patch(facecolor="#DCE8F3", edgecolor=GREY, hatch="////", linewidth=0, label=label)
 
 
 def _draw_pairs(axes: Axes, pairs: Sequence[Pair], chance: float) -> None:

@@ -37,7 +37,7 @@ def overlaps(found: Sequence[Line], similarities: Mapping[tuple[str, str], Simil
     """Overlap of the top neurons of every pair of tasks."""
     family = {line.source: line.source_family for line in found}
     names = sorted({task for pair in similarities for task in pair}, key=lambda name: (family[name], name))
-    values = np.ones((len(names), len(names)))
+    values = np.full((len(names), len(names)), np.nan)  # a task has all its neurons in common with itself
     for (a, b), one in similarities.items():
         i, j = names.index(a), names.index(b)
         values[i, j] = values[j, i] = one.overlap.mean

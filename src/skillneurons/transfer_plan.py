@@ -130,8 +130,8 @@ def plan(config: TransferConfig, prompts: Sequence[SoftPrompt], neurons: Sequenc
     Raises:
         InputError: the first thing that is wrong.
     """
-    for key in ("backbone", "placement"):
-        check_alike(prompts, "prompts", key, itemgetter(key))
+    _check_one_backbone(prompts)
+    check_alike(prompts, "prompts", "placement", itemgetter("placement"))
     check_distinct(prompts)
     _check_lengths(prompts)
     info, groups = find_backbone(prompts[0]), by_task(prompts)
@@ -182,6 +182,14 @@ def _by_task_of(neurons: Sequence[Neurons]) -> dict[str, Neurons]:
         names = listed(one.card["task"] for one in neurons)
         raise InputError("neurons name one discover run a task", names, "Leave the second one out.")
     return dict(sorted(found.items()))
+
+
+def _check_one_backbone(prompts: Sequence[SoftPrompt]) -> None:
+    """By its weights: where it was found may differ from command to command."""
+    found = {prompt.card["backbone"]["fingerprint"]: prompt.card["backbone"]["name"] for prompt in prompts}
+    if len(found) > 1:
+        got = listed(f"{name} ({fingerprint[:12]})" for fingerprint, name in found.items())
+        raise InputError("prompts are of one backbone", got, "Compare those of another in a command of its own.")
 
 
 def _check_lengths(prompts: Sequence[SoftPrompt]) -> None:

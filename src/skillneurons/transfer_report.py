@@ -118,7 +118,8 @@ class Report:
         """Of the picture of transfer beside overlap."""
         for scope, what, one in reversed(self.associations):
             if what.startswith("overlap"):
-                return f"{_short(one)}, {one.pairs} pairs of {scope}"
+                numbers = _short(one).partition(" (")[0]
+                return f"{one.pairs} pairs of {scope}:\n{numbers}, floor {one.p_floor:.2g}"
         return "Too few tasks for a correlation"
 
     def finding(self) -> str:
@@ -130,10 +131,8 @@ class Report:
         own = {line.target for line in self.lines if line.relation == OWN}
         rows, seeds = ([getattr(cell, what) for cell in targets.values()] for what in ("n", "seeds"))
         majority = [cell.majority for cell in targets.values()]
-        head = (
-            f"**{self.title}**: {_range(seeds)} prompts a task, test n={_range(rows)}, majority rate "
-            f"{_range(majority, '.1%')}."
-        )
+        prompts = f"{_range(seeds)} prompt{'s' * (max(seeds) > 1)} a task"
+        head = f"**{self.title}**: {prompts}, test n={_range(rows)}, majority rate {_range(majority, '.1%')}."
         dull = sorted(own - set(self.learnt))
         if not own:
             return f"{head} No target has prompts of its own, so there are no relative accuracies."
