@@ -392,6 +392,17 @@ def test_a_target_is_read_as_its_own_prompts_were_tuned(place, tuned, tmp_path):
     assert plan.own(targets["jests"]).seeds == SEEDS
 
 
+def test_two_tasks_may_have_one_prompt(place, tuned, tmp_path):
+    """A prompt whose tuning never beat its start is the start, whatever the task."""
+    first, other = (fetch(Tracking.connect(), tuned[2][name])[0] for name in ("quips", "tales"))
+    first.save(tmp_path / "first")
+    replace(other, embeddings=first.embeddings).save(tmp_path / "other")
+    asked = {**ASKED, "prompts": f"{tmp_path / 'first'},{tmp_path / 'other'}", "tasks": place["tasks"]}
+    plan = prepare(parse(TransferConfig, asked), Tracking.connect())
+    assert [source.task for source in plan.sources] == ["tales", "quips"]
+    assert len({prompt.fingerprint for prompt in plan.prompts}) == 1
+
+
 def test_a_prompt_without_a_seed_is_paired_with_another(place, tuned, tmp_path):
     """Published prompts have none."""
     for name in ("quips", "jests"):
