@@ -11,16 +11,18 @@ FLOORS = {
     1: "errors fingerprints statistics tasks sources data prompts overlap corpus grammar builtin builtin_adversarial "
     "builtin_sentiment builtin_sentiment_words builtin_paraphrase builtin_paraphrase_words "
     "builtin_nli builtin_nli_forms builtin_nli_words builtin_ethics builtin_ethics_words "
-    "neurons selection significance contrast effect resampling paired pairing consistency restoration",
+    "neurons selection significance contrast effect resampling paired pairing consistency restoration "
+    "matrix mantel similarity",
     2: "backbone masked_lm encoder_decoder decoder_only taps sites tokens layout references loading vocabulary",
     3: "encoding evaluation initialisation tuning estimate figures checkpoints recipes objectives cloze "
     "token_corpus cooccurrence pair lessons pretraining stream null discovery stability neuron_cards neuron_figures "
-    "suppression chosen robustness_figures search_space search_ledger search_study search_figures",
+    "suppression chosen robustness_figures transfer_figures search_space search_ledger search_study search_figures",
     4: "tracking registry served_prompt",
     5: "config display launching tune_plan tune_report tune_seed stage_tune stage_main pretrain_plan "
     "pretrain_card stage_pretrain discover_plan discover_report stage_discover "
     "subjects suppress_plan suppress_report stage_suppress "
     "robustness_plan robustness_measure robustness_set robustness_tables robustness_report stage_robustness "
+    "transfer_plan transfer_cells transfer_families transfer_panels transfer_report stage_transfer "
     "search_plan search_trial search_worker search_report search_final stage_search cli __main__",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}

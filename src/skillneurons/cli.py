@@ -22,6 +22,7 @@ STAGES = {
         "RobustnessConfig",
         "adversarial accuracy, and what becomes of the skill neurons",
     ),
+    "transfer": ("stage_transfer", "TransferConfig", "accuracy of every task under every task's prompts"),
     "search": ("stage_search", "SearchConfig", "search the tune parameters with Optuna, on many workers"),
     "pretrain": ("stage_pretrain", "PretrainConfig", "train the pair of small backbones from a folder of texts"),
 }

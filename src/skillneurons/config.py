@@ -256,6 +256,41 @@ class RobustnessConfig(StageConfig):
         return {**self.model_dump(include={"controls", "permutations", "seed"}), "rates": sorted(self.rates)}
 
 
+class TransferConfig(StageConfig):
+    """What `transfer` takes."""
+
+    prompts: str = Field(
+        description="runs:/<tune run>, models:/<name>@<alias> or folders, with commas; several tasks"
+    )
+    tasks: str | None = Field(None, description="whose test rows, with commas; else the prompts' own tasks")
+    neurons: str | None = Field(None, description="discover runs, one for each task of the prompts, with commas")
+    top: float = Field(5.0, gt=0, lt=100, description="percent of a layer's neurons, for overlap")
+    random_prompts: int = Field(10, ge=2, description="K, prompts nobody tuned, drawn like the vocabulary")
+    permutations: int = Field(10_000, ge=100, description="of the tasks, where there are too many to try all")
+    seed: int = Field(0, ge=0, description="of random prompts and permutations")
+    max_eval_rows: int | None = Field(None, ge=2, description="subsample each test split by row hash")
+    eval_batch_size: int = Field(64, ge=1, description="rows per forward pass")
+    threads: int = Field(0, ge=0, description="CPU threads; 0: as torch chooses")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
+
+    @model_validator(mode="after")
+    def _there_is_such_a_device(self) -> "TransferConfig":
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device=cuda needs a GPU that torch sees|none|Use device=auto or device=cpu")
+        return self
+
+    @property
+    def device_type(self) -> str:
+        """`cuda` or `cpu`, as asked for or as there is."""
+        return "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
+
+    def deciding(self) -> dict[str, Any]:
+        """The values that decide the outcome; prompts, tasks and neurons enter an address by fingerprint."""
+        return self.model_dump(
+            include={"random_prompts", "seed"} | ({"top", "permutations"} if self.neurons else set())
+        )
+
+
 def _listed(numbers: tuple[float, ...]) -> str:
     return ", ".join(f"{number:g}" for number in numbers) or "none"
 

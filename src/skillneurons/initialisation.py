@@ -24,6 +24,12 @@ def from_vocabulary(embeddings: torch.Tensor, length: int, seed: int) -> torch.T
     return embeddings[chosen.to(embeddings.device)].detach().to("cpu", torch.float32).clone()
 
 
+def like_vocabulary(embeddings: torch.Tensor, length: int, seed: int) -> torch.Tensor:
+    """A prompt `[P, E]` nobody tuned: normal, with the vocabulary's `[V, E]` mean and deviation a coordinate."""
+    std, mean = torch.std_mean(embeddings.float().cpu(), dim=0)
+    return mean + std * normal(length, embeddings.shape[1], 1.0, seed)
+
+
 def from_tokens(embeddings: torch.Tensor, tokens: Sequence[int], length: int, seed: int) -> torch.Tensor:
     """The words of a text, repeated or cut to `P` positions; seeds differ by where the text begins.
 

@@ -3,7 +3,7 @@
 Shapes: S seeds, L layers, F FFN width.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from skillneurons.selection import overlap, top_neurons
 from skillneurons.significance import spearman
-from skillneurons.statistics import Interval
+from skillneurons.statistics import jackknife
 
 PERCENTS = (1.0, 5.0, 15.0)
 
@@ -49,19 +49,6 @@ def agreements(predictivity: NDArray[np.float32], percents: Sequence[float] = PE
         chance = float(sets[0].sum(axis=1).mean() / sets[0].shape[1])
         found.append(_agreement(f"overlap@{percent:g}%", shared, (0.0, chance), seeds, size))
     return found
-
-
-def jackknife(seeds: int, statistic: Callable[[Sequence[int]], float], confidence: float = 0.95) -> Interval:
-    """Student's t interval of a statistic of seeds by leaving each out in turn; NaN below three seeds."""
-    from scipy.special import stdtrit
-
-    if seeds < 3:
-        return Interval(float("nan"), float("nan"))
-    whole = statistic(range(seeds))
-    left = np.array([statistic([s for s in range(seeds) if s != out]) for out in range(seeds)])
-    spread = float(np.sqrt((seeds - 1) / seeds * ((left - left.mean()) ** 2).sum()))
-    half = float(stdtrit(seeds - 1, (1 + confidence) / 2)) * spread
-    return Interval(whole - half, whole + half)
 
 
 def _agreement(

@@ -4,7 +4,7 @@ Shapes: `n` rows, `C` classes, `k` content-free inputs. Rates and p-values are f
 scipy.special is imported where it is used, so that importing this module stays cheap.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any, NamedTuple
@@ -220,6 +220,19 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Mean:
     quantile = float(stdtrit(len(x) - 1, _upper(confidence)))
     half = quantile * float(x.std(ddof=1)) / sqrt(len(x))
     return Mean(mean, mean - half, mean + half)
+
+
+def jackknife(seeds: int, statistic: Callable[[Sequence[int]], float], confidence: float = 0.95) -> Interval:
+    """Student's t interval of a statistic of seeds by leaving each out in turn; NaN below three seeds."""
+    from scipy.special import stdtrit
+
+    if seeds < 3:
+        return Interval(float("nan"), float("nan"))
+    whole = statistic(range(seeds))
+    left = np.array([statistic([s for s in range(seeds) if s != out]) for out in range(seeds)])
+    spread = float(np.sqrt((seeds - 1) / seeds * ((left - left.mean()) ** 2).sum()))
+    half = float(stdtrit(seeds - 1, (1 + confidence) / 2)) * spread
+    return Interval(whole - half, whole + half)
 
 
 def calibrate(scores: ArrayLike, content_free: ArrayLike) -> NDArray[np.float64]:

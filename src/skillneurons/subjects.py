@@ -47,10 +47,7 @@ class Subject:
 
     def encode(self, info: BackboneInfo) -> Encoded:
         """The token ids of the rows."""
-        rows = [dict(zip(self.task.fields, row, strict=True)) for row in self.split.rows]
-        texts = [self.task.render(info.family, row) for row in rows]
-        ids = info.encode(texts, self.text_length)
-        return Encoded(ids, torch.from_numpy(self.split.labels.copy()))
+        return encoded(self.split, self.task, info, self.text_length)
 
     def deciding(self) -> dict[str, object]:
         """What of it decides the outcome."""
@@ -78,8 +75,7 @@ def subject(
     """
     for key in ALIKE:
         check_alike(prompts, "prompts of one task", key, itemgetter(key))
-    if len({prompt.fingerprint for prompt in prompts}) < len(prompts):
-        raise InputError("each prompt is named once", "one of them twice", "A tune run stands for all its seeds.")
+    check_distinct(prompts)
     tuned, task = prompts[0].card["task"], load_task(asked or prompts[0].card["task"]["name"])
     if list(task.labels) != list(tuned["labels"]):
         must = f"the rows have the labels of the prompts, {listed(tuned['labels'])}"
@@ -91,12 +87,24 @@ def subject(
     return Subject(task, split, tuple(prompts), own)
 
 
+def encoded(split: Split, task: Task, info: BackboneInfo, max_length: int) -> Encoded:
+    """The token ids of a split's rows, as a backbone reads them."""
+    texts = [task.render(info.family, dict(zip(task.fields, row, strict=True))) for row in split.rows]
+    return Encoded(info.encode(texts, max_length), torch.from_numpy(split.labels.copy()))
+
+
 def by_task(prompts: Sequence[SoftPrompt]) -> Mapping[str, list[SoftPrompt]]:
     """Prompts by the name of the task they were tuned on, in the order given."""
     groups: dict[str, list[SoftPrompt]] = {}
     for prompt in prompts:
         groups.setdefault(prompt.card["task"]["name"], []).append(prompt)
     return groups
+
+
+def check_distinct(prompts: Sequence[SoftPrompt]) -> None:
+    """Refuse a prompt that is named twice."""
+    if len({prompt.fingerprint for prompt in prompts}) < len(prompts):
+        raise InputError("each prompt is named once", "one of them twice", "A tune run stands for all its seeds.")
 
 
 def check_one_task(prompts: Sequence[SoftPrompt]) -> None:

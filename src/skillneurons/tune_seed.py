@@ -67,11 +67,9 @@ class Bench:
         return {"no prompt": raw, "no prompt, calibrated": calibrated}
 
     def random_prompt(self, seed: int) -> torch.Tensor:
-        """A prompt `[P, E]` nobody tuned: normal, with the vocabulary's mean and deviation a coordinate."""
-        vocabulary = self.backbone.vocabulary_embeddings().float().cpu()
-        std, mean = torch.std_mean(vocabulary, dim=0)
-        shape = (self.plan.config.prompt_length, self.plan.info.embedding_width)
-        return mean + std * initialisation.normal(*shape, 1.0, mix(seed, 1))
+        """A prompt `[P, E]` nobody tuned."""
+        vocabulary = self.backbone.vocabulary_embeddings()
+        return initialisation.like_vocabulary(vocabulary, self.plan.config.prompt_length, mix(seed, 1))
 
     def start(self, seed: int) -> torch.Tensor:
         """Where the prompt of a seed starts, `[P, E]`."""
