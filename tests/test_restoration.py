@@ -191,6 +191,7 @@ def test_too_few_rows():
 
     assert within(0.2).startswith("**Too few rows to tell**: even if the skill neurons returned the whole loss (10.0")
     assert "±20.0 points" in within(0.2)
+    assert within(0.11).startswith("**Too few rows to tell**")
     assert within(0.09).startswith("**No evidence**")
 
 
