@@ -195,6 +195,20 @@ def test_too_few_rows():
     assert within(0.09).startswith("**No evidence**")
 
 
+def test_answers_that_never_change_are_no_proof_of_a_difference_of_zero():
+    _, _, text = judged(200, lost=0.5, returned=0, by_random=0)
+    none = proportion_room(200)
+    assert f"A difference below {100 * none:.1f} points could not be seen" in text
+    found, pair, _ = judged(60, lost=0.1, returned=0, by_random=0)
+    assert verdict(found, pair).startswith("**No evidence**")
+    assert verdict(found, replace(pair, originals=20)).startswith("**Too few rows to tell**")
+
+
+def proportion_room(n: int) -> float:
+    """The largest difference of pairs of which none differs that Tango's test keeps: z² / (n + z²)."""
+    return 1.959964**2 / (n + 1.959964**2)
+
+
 def test_nothing_to_restore():
     for lost, n in ((0, 100), (0.02, 50)):
         _, pair, text = judged(n, lost=lost, returned=1, by_random=0)
