@@ -280,10 +280,10 @@ def test_random_neurons_do_not_move_more_than_random_neurons():
 
 def test_a_shift_by_hand():
     clean = np.array([[[0.0, 1.0, 3.0]], [[2.0, 1.0, 3.0]], [[4.0, 1.0, 0.0]]], dtype=np.float32)
-    changed = clean + np.array([1, -3, 0], dtype=np.float32)
-    found = standardised_shift([changed, clean], [clean, clean])
+    moved = np.array([[[1.0, -3, 0]], [[-2, 3, 0]], [[0, 3, 0]]], dtype=np.float32)
+    found = standardised_shift([clean + moved, clean], [clean, clean])
     spread = np.sqrt(8 / 3)  # of 0, 2, 4
-    assert found[:, 0, 0] == pytest.approx(np.full(3, 1 / spread / 2))
+    assert found[:, 0, 0] == pytest.approx(np.array([1, 2, 0]) / spread / 2)
     assert (found[:, 0, 1] == 0).all(), "what does not vary has no scale to move on"
     assert (found[:, 0, 2] == 0).all()
     assert standardised_shift([clean + 2 * clean.std(0)], [clean])[:, 0, [0, 2]] == pytest.approx(2)
