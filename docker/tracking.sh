@@ -21,9 +21,21 @@ export MLFLOW_DISABLE_TELEMETRY=true
 # neither is used here, and each would be one more thing that listens or keeps secrets
 export MLFLOW_ENABLE_AI_GATEWAY=false MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
 
+# names the server answers to, and the origin whose pages may write: others are refused, whoever the user is
+hosts="localhost:*,127.0.0.1:*${HOST_NAMES:+,$HOST_NAMES}"
+origins=()
+case "${PUBLIC_URL:-}" in
+"") ;;
+http://* | https://*)
+    hosts+=",${PUBLIC_URL#*://}"
+    origins=(--cors-allowed-origins "$PUBLIC_URL")
+    ;;
+*) refuse "PUBLIC_URL must begin with http:// or https://; got $PUBLIC_URL. Write it as in the browser." ;;
+esac
+
 exec mlflow server \
     --backend-store-uri postgresql:///tracking \
     --serve-artifacts --artifacts-destination "${ARTIFACTS:-/srv/artifacts}" \
     --app-name basic-auth \
     --host "${LISTEN:-127.0.0.1}" --port "${PORT:-5000}" --workers "${SERVER_PROCESSES:-2}" \
-    --allowed-hosts "${ALLOWED_HOSTS:-localhost:*,127.0.0.1:*}"
+    --allowed-hosts "$hosts" "${origins[@]}"

@@ -148,7 +148,9 @@ class StudyContract:
             steps = [m.step for m in store.get_metric_history(run.info.run_id, "dev/curve/accuracy")]
             if run.info.run_id in of_counted:
                 assert steps == list(range(0, steps[-1] + 1, 20)), "the whole curve, each point once"
-        heirs = {runs[run_id].data.tags.get("skillneurons.superseded_by") for run_id in died} - {None}
+        # a worker may have died before its first checkpoint, or as soon as it had taken up another's trial
+        evaluated = {run_id for run_id in died if "dev/curve/best_accuracy" in runs[run_id].data.metrics}
+        heirs = {runs[run_id].data.tags.get("skillneurons.superseded_by") for run_id in evaluated} - {None} - died
         assert heirs <= {run.info.run_id for run in resumed}, "who takes up a trial with a checkpoint starts from it"
         (parent,) = place.runs("search")
         assert parent.info.status == "FINISHED"

@@ -5,6 +5,7 @@ Each is a context manager that ends what it started, whatever happens in it.
 
 import base64
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -27,6 +28,7 @@ from conftest import ROOT, environment
 DOCKER = ROOT / "docker"
 LOOPBACK = "127.0.0.1"
 ADMIN = "admin"
+PUBLIC_URL = "https://runs.example.org"
 PATIENCE = 180  # seconds until a service must answer, on a busy machine
 
 
@@ -70,6 +72,18 @@ class Database:
         done = self._psql(*arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def copied(self, name: str) -> str:
+        """A database restored from a backup of another, as docs/service.md makes both; returns its name."""
+        binaries, env, copy = postgresql_binaries(), {**environment(), **self.env}, f"{name}_copy"
+        assert binaries
+        dump = subprocess.run(
+            [binaries / "pg_dump", "--format=custom", name], env=env, capture_output=True, check=True
+        )
+        self.run("--dbname=postgres", "--command", f"CREATE DATABASE {copy}")
+        restore = [binaries / "pg_restore", "--clean", "--if-exists", f"--dbname={copy}"]
+        subprocess.run(restore, env=env, input=dump.stdout, capture_output=True, check=True)
+        return copy
 
     def _psql(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         binaries = postgresql_binaries()
@@ -141,6 +155,7 @@ def tracking_environment(database: Database, folder: Path) -> dict[str, str]:
         "ARTIFACTS": str(folder / "artifacts"),
         "PORT": str(free_port()),
         "SERVER_PROCESSES": "1",
+        "PUBLIC_URL": PUBLIC_URL,
     }
 
 
@@ -191,13 +206,21 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def status(url: str, credentials: tuple[str, str] | None = None, host: str | None = None) -> int:
-    """The HTTP status of a request, 0 where nobody answers."""
-    headers = {"Host": host} if host else {}
+def status(
+    url: str,
+    credentials: tuple[str, str] | None = None,
+    data: object = None,
+    method: str | None = None,
+    **headers: str,
+) -> int:
+    """The HTTP status of a request, 0 where nobody answers; `data` is sent as JSON."""
+    body = None if data is None else json.dumps(data).encode()
+    headers["Content-Type"] = "application/json"
     if credentials:
         headers["Authorization"] = "Basic " + base64.b64encode(":".join(credentials).encode()).decode()
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as answer:
+        request = urllib.request.Request(url, body, headers, method=method)
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return int(error.code)

@@ -229,7 +229,8 @@ def _record(
         SoftPrompt(tuned.prompt, _card(plan, result)).save(folder)
         run.folder(folder, "prompt")
         name = registered_name(plan.task.name, plan.info.name)
-        version = register(tracking, run, folder, name, _version_tags(plan, result), _note(plan, result))
+        note = f"{_note(plan, result)}\n{_lineage(plan, result, tracking.experiment_id)}"
+        version = register(tracking, run, folder, name, _version_tags(plan, result), note)
         result = replace(result, version=version)
         run.tags({"skillneurons.registered": f"{name}/{version}"})
         run.note(_note(plan, result))
@@ -288,4 +289,17 @@ def _note(plan: TunePlan, result: SeedResult) -> str:
         f"| split | accuracy | 95% interval | n | majority |\n|---|---|---|---|---|\n"
         f"| dev (selected on) | {d.value:.1%} | [{d.low:.1%}, {d.high:.1%}] | {d.n} | {d.majority:.1%} |\n"
         f"| test | {t.value:.1%} | [{t.low:.1%}, {t.high:.1%}] | {t.n} | {t.majority:.1%} |\n"
+    )
+
+
+def _lineage(plan: TunePlan, result: SeedResult, experiment_id: str) -> str:
+    """Where a registered prompt comes from: links and fingerprints, as its page shows them."""
+    info = plan.info
+    splits = ", ".join(f"{role} `{split.fingerprint[:32]}`" for role, split in plan.splits.items())
+    return (
+        "| from | |\n|---|---|\n"
+        f"| run | [seed {result.seed} · {plan.title}](#/experiments/{experiment_id}/runs/{result.run_id}) |\n"
+        f"| data | {plan.task.name}: {splits} |\n"
+        f"| backbone | {info.name}, {info.family}, weights `{info.fingerprint[:32]}` |\n"
+        f"| configuration | address `{plan.seed_address(result.seed)[:32]}` |\n"
     )

@@ -18,6 +18,7 @@ from conftest import QUICK, environment, words
 from services import (
     ADMIN,
     LOOPBACK,
+    PUBLIC_URL,
     Server,
     free_port,
     needs_postgresql,
@@ -44,7 +45,7 @@ SPACE = {
 }
 FIXED = {**{name: value for name, value in QUICK.items() if name != "learning_rate"}, "task": "quips.yaml"}
 NAME = "quips.tiny-roberta"
-HOSTS = ("localhost:5000", "elsewhere.example")
+API = "/api/2.0/mlflow"
 
 
 @pytest.fixture(scope="module")
@@ -116,18 +117,30 @@ def test_the_server_does_not_start_without_a_secret(server, tmp_path, missing):
 
 
 @needs_postgresql
-def test_the_server_does_not_start_with_a_short_password_nor_a_worker_without_its_task(server, tmp_path):
+def test_a_backup_of_each_database_can_be_restored(server, searched):
+    asked = "SELECT count(*) FROM "
+    for name, table_name in (("tracking", "runs"), ("accounts", "users"), ("studies", "trials")):
+        copy = server.database.copied(name)
+        counts = [server.database.run(f"--dbname={db}", "-At", "-c", asked + table_name) for db in (name, copy)]
+        assert int(counts[0]) == int(counts[1]) > 0, name
+
+
+@needs_postgresql
+def test_bad_settings_are_refused_in_one_line(server, tmp_path):
     env = {**tracking_environment(server.database, tmp_path), "MLFLOW_AUTH_ADMIN_PASSWORD": "password"}
     assert run_script("tracking.sh", env, tmp_path, tmp_path / "log").wait(30) == 2
     assert "must have 12 characters; got 8." in (tmp_path / "log").read_text()
+    env = {**tracking_environment(server.database, tmp_path), "PUBLIC_URL": "runs.example.org"}
+    assert run_script("tracking.sh", env, tmp_path, tmp_path / "log").wait(30) == 2
+    assert "must begin with http:// or https://; got runs.example.org." in (tmp_path / "log").read_text()
     assert run_script("worker.sh", server.env, tmp_path, tmp_path / "log").wait(30) == 2
     assert "SEARCH must be set; got nothing." in (tmp_path / "log").read_text()
 
 
 @needs_postgresql
 def test_only_who_has_the_password_is_answered(server):
-    paths = ("/", "/api/2.0/mlflow/experiments/search?max_results=5", "/api/2.0/mlflow-artifacts/artifacts")
-    for path in (*paths, "/api/2.0/mlflow/users/get?username=admin", "/graphql", "/version"):
+    paths = ("/", f"{API}/experiments/search?max_results=5", f"{API}-artifacts/artifacts")
+    for path in (*paths, f"{API}/users/get?username=admin", "/graphql", "/version"):
         assert status(server.url + path) == 401, path
         assert status(server.url + path, (ADMIN, "not the password")) == 401, path
         assert status(server.url + path, ("nobody", server.password)) == 401, path
@@ -137,10 +150,29 @@ def test_only_who_has_the_password_is_answered(server):
 
 
 @needs_postgresql
-def test_a_strange_host_name_is_refused(server):
-    path = "/api/2.0/mlflow/experiments/search?max_results=5"
-    answers = [status(server.url + path, (ADMIN, server.password), host=host) for host in HOSTS]
-    assert answers == [200, 403]
+def test_strange_host_names_and_pages_of_other_sites_are_refused(server):
+    url, admin = f"{server.url}{API}/experiments/search", (ADMIN, server.password)
+    question = {"max_results": 5}
+    names = ("localhost:5000", PUBLIC_URL.removeprefix("https://"), "elsewhere.example")
+    assert [status(url, admin, question, Host=name) for name in names] == [200, 200, 403]
+    pages = (server.url, PUBLIC_URL, "https://elsewhere.example")
+    assert [status(url, admin, question, Origin=page) for page in pages] == [200, 200, 403]
+
+
+@needs_postgresql
+def test_another_user_reads_everything_and_writes_only_their_own(server, client):
+    users, admin, reader = f"{server.url}{API}/users", (ADMIN, server.password), ("reader", "a long password")
+    created = dict(zip(("username", "password"), reader, strict=True))
+    assert status(f"{users}/create", admin, created) == 200
+    theirs = client.create_experiment("of the administrator")
+    run = {"experiment_id": theirs}
+    assert status(f"{server.url}{API}/experiments/get?experiment_id={theirs}", reader) == 200
+    assert status(f"{server.url}{API}/runs/create", reader, run) == 403
+    assert status(f"{server.url}{API}/experiments/create", reader, {"name": "of the reader"}) == 200
+    changed = {**created, "password": "another long password"}
+    assert status(f"{users}/update-password", reader, changed, "PATCH") == 200
+    assert status(f"{server.url}{API}/experiments/search?max_results=5", reader) == 401
+    assert status(f"{server.url}{API}/experiments/search?max_results=5", ("reader", changed["password"])) == 200
 
 
 @needs_postgresql
