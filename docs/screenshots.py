@@ -31,7 +31,7 @@ FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
 )
-PATIENCE = 120  # seconds until a page must have what is asked of it, on a busy machine
+PATIENCE = 60  # seconds until a page must have what is asked of it, on a busy machine
 # MLflow opens an assistant beside the first page, and its menu for chat applications
 SETTLED = {
     "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",

@@ -96,7 +96,7 @@ def test_the_run_list_names_each_command_and_shows_its_accuracies(page, database
         page.element(f"//div[@role='columnheader' and contains(., '{name}')]")
     shown = cells(page, "metrics.`test/accuracy`")
     for run in (tuned, searched):
-        assert f"{run.data.metrics['test/accuracy']:.3f}".rstrip("0") in {value.rstrip("0") for value in shown}
+        assert str(run.data.metrics["test/accuracy"]) in shown
 
 
 def test_a_command_opens_to_its_seeds_or_trials(page, database):
@@ -111,8 +111,9 @@ def test_the_compare_page_sets_two_seeds_side_by_side(page, database):
     ids = [run.info.run_id for run in two]
     text = page.open(compare(two[0].info.experiment_id, ids), "Comparing 2 Runs", *(run.info.run_name for run in two))
     assert [run.info.run_name for run in two] == [f"seed {seed} · quips · tiny-roberta" for seed in (0, 1)]
-    for name in ("test/accuracy", "test/majority", "test/random_prompt/accuracy", "learning_rate"):
-        assert name in text
+    for run in two:
+        assert str(round(run.data.metrics["test/accuracy"], 3)) in text
+    assert "test/accuracy" in text
 
 
 def test_a_run_says_in_words_what_was_found_and_on_what(page, database):
@@ -135,11 +136,10 @@ def test_a_run_says_in_words_what_was_found_and_on_what(page, database):
 
 
 def test_the_run_of_a_study_and_of_neurons_say_what_was_found(page, database):
-    for stage, has in (("search", "configurations"), ("discover", "neurons")):
+    says = {"search": ("2 configurations", "majority rate"), "discover": ("predictivity", "by chance the best")}
+    for stage, finding in says.items():
         (run,) = parents(database, stage)
-        text = page.open(run_page(run.info.experiment_id, run.info.run_id), run.info.run_name, "majority rate")
-        assert has in text
-        assert "No description" not in text
+        page.open(run_page(run.info.experiment_id, run.info.run_id), run.info.run_name, *finding)
 
 
 def test_a_registered_prompt_shows_where_it_comes_from(page, client, database):
