@@ -38,6 +38,7 @@ SETTLED = {
     "mlflow.assistant.panelOpen_v1": "false",
     "mlflow.workflowType_v1": '"machine_learning"',
 }
+ASSISTANT = "//button[@aria-label='MLflow Assistant']"  # floats over the page
 EXPAND = "//div[@col-id='attributes.`Run Name`']//button"  # the first run's
 
 
@@ -80,6 +81,8 @@ class Browser:
     def picture(self, file: Path, height: int = 800, width: int = 1400) -> None:
         self.driver.set_window_size(width, height + (self.driver.get_window_size()["height"] - self._inner_height()))
         _calm(lambda: self.text)
+        for button in self.driver.find_elements(By.XPATH, ASSISTANT):
+            self.driver.execute_script("arguments[0].style.visibility = 'hidden'", button)
         self.driver.save_screenshot(str(file))
 
     def _inner_height(self) -> int:
@@ -150,7 +153,7 @@ def main(database: str, folder: Path) -> None:
     client = MlflowClient(database)
     (study, *_) = _runs(client, "search")
     experiment = study.info.experiment_id
-    seeds = [run.info.run_id for run in _runs(client, "tune") if "skillneurons.seed" in run.data.tags]
+    trials = [run.info.run_id for run in _runs(client, "search trial")]
     (model, *_) = client.search_registered_models()
     champion = client.get_model_version_by_alias(model.name, "champion")
     with ui(database) as server, browser(server) as page:
@@ -159,7 +162,7 @@ def main(database: str, folder: Path) -> None:
         page.click(EXPAND)
         page.wait("trial 1")
         page.picture(folder / "runs.png")
-        page.open(compare(experiment, seeds[:4]), "Comparing")
+        page.open(compare(experiment, trials[:8]), "Comparing")
         page.picture(folder / "compare.png", 900)
         page.open(run_page(experiment, study.info.run_id), study.info.run_name)
         page.picture(folder / "study.png", 900)

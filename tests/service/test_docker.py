@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from compose_spec import PyOptions
 
 from conftest import ROOT
 from services import DOCKER
@@ -26,10 +27,40 @@ def linted(*command: object) -> str:
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
+def filled(text: str) -> str:
+    """The variables of a compose file replaced, as compose does: a secret by a value, others by their defaults."""
+    # the specification allows a number of retries, and this reader of it does not know them
+    text = re.sub(r"on-failure:\d+", "on-failure", text)
+    return VARIABLE.sub(lambda found: found[2].removeprefix(":-") if found[2].startswith(":-") else "given", text)
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.gpu.yaml"])
+def test_the_compose_specification_accepts_the_files(name):
+    read = PyOptions(apply_merge=True).from_yaml(filled((DOCKER / name).read_text()))
+    read.validate()
+    assert {"tracking", "worker", "stage"} <= set(read.service_names())
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("interval: 5s", "interval: soon"),
+        ("restart: on-failure", "restart: perhaps"),
+        ('["artifacts:/srv/artifacts"]', '["artefacts:/srv/artifacts"]'),
+        ("healthcheck:", "health_check:"),
+    ],
+)
+def test_the_compose_specification_would_refuse_a_mistake(right, wrong):
+    text = filled((DOCKER / "compose.yaml").read_text())
+    assert right in text
+    with pytest.raises(ValueError, match=r"."):
+        PyOptions(apply_merge=True).from_yaml(text.replace(right, wrong)).validate()
+
+
 def test_the_linters_have_nothing_to_say():
     assert not linted("hadolint", DOCKER / "Dockerfile")
     assert SCRIPTS
-    assert not linted("shellcheck", *SCRIPTS)
+    assert not linted("shellcheck", *SCRIPTS, ROOT / ".ci" / "run")
 
 
 def test_the_linters_would_say_something(tmp_path: Path):
