@@ -1,6 +1,7 @@
 """What can be said of the container files without a container engine."""
 
 import configparser
+import json
 import re
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from compose_spec import PyOptions
+from compose_spec import PyCompose
 
 from conftest import ROOT
 from services import DOCKER
@@ -34,9 +35,14 @@ def filled(text: str) -> str:
     return VARIABLE.sub(lambda found: found[2].removeprefix(":-") if found[2].startswith(":-") else "given", text)
 
 
+def read_compose(text: str) -> PyCompose:
+    """By a parser of the specification, to which merged keys are unfolded first."""
+    return PyCompose.from_json(json.dumps(yaml.safe_load(text)))
+
+
 @pytest.mark.parametrize("name", ["compose.yaml", "compose.gpu.yaml"])
 def test_the_compose_specification_accepts_the_files(name):
-    read = PyOptions(apply_merge=True).from_yaml(filled((DOCKER / name).read_text()))
+    read = read_compose(filled((DOCKER / name).read_text()))
     read.validate()
     assert {"tracking", "worker", "stage"} <= set(read.service_names())
 
@@ -46,7 +52,7 @@ def test_the_compose_specification_accepts_the_files(name):
     [
         ("interval: 5s", "interval: soon"),
         ("restart: on-failure", "restart: perhaps"),
-        ('["artifacts:/srv/artifacts"]', '["artefacts:/srv/artifacts"]'),
+        (":5000:5000", ":5000:web"),
         ("healthcheck:", "health_check:"),
     ],
 )
@@ -54,7 +60,7 @@ def test_the_compose_specification_would_refuse_a_mistake(right, wrong):
     text = filled((DOCKER / "compose.yaml").read_text())
     assert right in text
     with pytest.raises(ValueError, match=r"."):
-        PyOptions(apply_merge=True).from_yaml(text.replace(right, wrong)).validate()
+        read_compose(text.replace(right, wrong)).validate()
 
 
 def test_the_linters_have_nothing_to_say():
