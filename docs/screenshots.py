@@ -38,8 +38,7 @@ SETTLED = {
     "mlflow.assistant.panelOpen_v1": "false",
     "mlflow.workflowType_v1": '"machine_learning"',
 }
-ASSISTANT = "//button[@aria-label='MLflow Assistant']"  # floats over the page
-EXPAND = "//div[@col-id='attributes.`Run Name`']//button"  # the first run's
+ASSISTANT = "//button[contains(., 'MLflow Assistant')]"  # floats over the page
 
 
 class Browser:
@@ -136,6 +135,11 @@ def run_list(experiment_id: str) -> str:
     return views.page("", experiment_id).lstrip("/")
 
 
+def expander(run_name: str) -> str:
+    """XPath of what opens a run of the list to its children."""
+    return f"//div[@col-id='attributes.`Run Name`' and contains(., '{run_name}')]//button"
+
+
 def compare(experiment_id: str, run_ids: list[str]) -> str:
     return f"#/compare-runs?runs={json.dumps(run_ids)}&experiments={json.dumps([experiment_id])}"
 
@@ -159,7 +163,7 @@ def main(database: str, folder: Path) -> None:
     with ui(database) as server, browser(server) as page:
         page.open(run_list(experiment), study.info.run_name)
         page.click("//button[@aria-label='Hide banner']")
-        page.click(EXPAND)
+        page.click(expander(study.info.run_name))
         page.wait("trial 1")
         page.picture(folder / "runs.png")
         page.open(compare(experiment, trials[:8]), "Comparing")

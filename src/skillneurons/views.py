@@ -11,9 +11,10 @@ COLUMNS = (
     "metrics.`test/majority`",
     "params.`learning_rate`",
     "params.`init`",
-    "attributes.`Models`",
 )
-WIDTHS = MappingProxyType({"attributes.`Run Name`": 330, **{name: 130 for name in COLUMNS if "`test/" in name}})
+# widths are taken from the columns that have a place, so those that are always there have one too
+PLACES = ("attributes.`Run Name`", "runDateAndNestInfo", *COLUMNS, "duration")
+WIDTHS = MappingProxyType({**dict.fromkeys(PLACES, 110), PLACES[0]: 300, PLACES[1]: 160})
 KEY = "accuracy"
 KIND = "mlflow.experimentKind"
 VIEW = f"mlflow.sharedViewState.{KEY}"
@@ -29,7 +30,9 @@ TAGS = MappingProxyType(
                 "name": "Accuracies",
                 "createdAt": _MADE,
                 "updatedAt": _MADE,
-                "state": json.dumps({"selectedColumns": list(COLUMNS), "columnWidths": dict(WIDTHS)}),
+                "state": json.dumps(
+                    {"selectedColumns": list(COLUMNS), "columnOrder": list(PLACES), "columnWidths": dict(WIDTHS)}
+                ),
             }
         ),
     }

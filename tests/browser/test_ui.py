@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from conftest import QUICK, words
-from screenshots import EXPAND, Browser, browser, compare, run_list, run_page, ui, version_page
+from screenshots import Browser, browser, compare, expander, run_list, run_page, ui, version_page
 from skillneurons.cli import main
 from tiny_models import write_quips
 
@@ -102,7 +102,7 @@ def test_the_run_list_names_each_command_and_shows_its_accuracies(page, database
 def test_a_command_opens_to_its_seeds_or_trials(page, database):
     (searched,) = parents(database, "search")
     page.open(run_list(searched.info.experiment_id), searched.info.run_name)
-    page.click(EXPAND)
+    page.click(expander(searched.info.run_name))
     page.wait("trial 0 · quips · tiny-roberta", "trial 1 · quips · tiny-roberta")
 
 
