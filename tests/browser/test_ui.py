@@ -145,7 +145,7 @@ def test_the_run_of_a_study_and_of_neurons_say_what_was_found(page, database):
 def test_a_registered_prompt_shows_where_it_comes_from(page, client, database):
     champion = client.get_model_version_by_alias(NAME, "champion")
     run = client.get_run(champion.run_id)
-    text = page.open(version_page(NAME, champion.version), NAME, "test", "95% interval", "majority")
+    text = page.open(version_page(NAME, champion.version), NAME, "accuracy on test", "95% interval", "majority rate")
     (train,) = [i.dataset.digest for i in run.inputs.dataset_inputs if i.dataset.name == "quips/train"]
     assert champion.tags["data"] == train
     for part in ("champion", train, champion.tags["backbone"], "tiny-roberta, masked_lm", "seed", "dev_accuracy"):
