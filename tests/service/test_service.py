@@ -169,7 +169,7 @@ def test_another_user_reads_everything_and_writes_only_their_own(server, client)
     assert status(f"{server.url}{API}/experiments/get?experiment_id={theirs}", reader) == 200
     assert status(f"{server.url}{API}/runs/create", reader, run) == 403
     assert status(f"{server.url}{API}/experiments/create", reader, {"name": "of the reader"}) == 200
-    changed = {**created, "password": "another long password"}
+    changed = {"username": "reader", "current_password": reader[1], "password": "another long password"}
     assert status(f"{users}/update-password", reader, changed, "PATCH") == 200
     assert status(f"{server.url}{API}/experiments/search?max_results=5", reader) == 401
     assert status(f"{server.url}{API}/experiments/search?max_results=5", ("reader", changed["password"])) == 200
