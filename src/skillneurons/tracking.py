@@ -359,7 +359,9 @@ def _dress(client: MlflowClient, experiment_id: str) -> None:
     # what somebody has changed in the UI stays as it is
     there = client.get_experiment(experiment_id).tags
     for key in views.TAGS.keys() - there.keys():
-        client.set_experiment_tag(experiment_id, key, views.TAGS[key])
+        # another process may set it at this moment, or this user may not: no reason to do no work
+        with contextlib.suppress(MlflowException):
+            client.set_experiment_tag(experiment_id, key, views.TAGS[key])
 
 
 def _first_line(error: BaseException) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,11 +31,15 @@ from services import (
     tracking_environment,
     wait_for,
 )
+from skillneurons import views
 from skillneurons.cli import main
 from skillneurons.search_ledger import Ledger
 from skillneurons.search_plan import search_plan
 from skillneurons.search_study import SharedStudy
+from skillneurons.tracking import Tracking
 from tiny_models import write_quips
+
+pytestmark = needs_postgresql
 
 SPACE = {
     "search": "tune",
@@ -103,7 +108,6 @@ def table(client: MlflowClient, run_id: str, path: str) -> pd.DataFrame:
     return pd.DataFrame(**json.loads(Path(client.download_artifacts(run_id, path)).read_text()))
 
 
-@needs_postgresql
 @pytest.mark.parametrize(
     "missing", ["PGHOST", "PGUSER", "PGPASSWORD", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"]
 )
@@ -116,7 +120,6 @@ def test_the_server_does_not_start_without_a_secret(server, tmp_path, missing):
     assert line.startswith(f"tracking: {missing} must be set; got nothing.")
 
 
-@needs_postgresql
 def test_a_backup_of_each_database_can_be_restored(server, searched):
     asked = "SELECT count(*) FROM "
     for name, table_name in (("tracking", "runs"), ("accounts", "users"), ("studies", "trials")):
@@ -125,7 +128,6 @@ def test_a_backup_of_each_database_can_be_restored(server, searched):
         assert int(counts[0]) == int(counts[1]) > 0, name
 
 
-@needs_postgresql
 def test_bad_settings_are_refused_in_one_line(server, tmp_path):
     env = {**tracking_environment(server.database, tmp_path), "MLFLOW_AUTH_ADMIN_PASSWORD": "password"}
     assert run_script("tracking.sh", env, tmp_path, tmp_path / "log").wait(30) == 2
@@ -137,7 +139,6 @@ def test_bad_settings_are_refused_in_one_line(server, tmp_path):
     assert "SEARCH must be set; got nothing." in (tmp_path / "log").read_text()
 
 
-@needs_postgresql
 def test_only_who_has_the_password_is_answered(server):
     paths = ("/", f"{API}/experiments/search?max_results=5", f"{API}-artifacts/artifacts")
     for path in (*paths, f"{API}/users/get?username=admin", "/graphql", "/version"):
@@ -149,7 +150,6 @@ def test_only_who_has_the_password_is_answered(server):
     assert status(f"{server.url}/health") == 200
 
 
-@needs_postgresql
 def test_strange_host_names_and_pages_of_other_sites_are_refused(server):
     url, admin = f"{server.url}{API}/experiments/search", (ADMIN, server.password)
     question = {"max_results": 5}
@@ -159,7 +159,6 @@ def test_strange_host_names_and_pages_of_other_sites_are_refused(server):
     assert [status(url, admin, question, Origin=page) for page in pages] == [200, 200, 403]
 
 
-@needs_postgresql
 def test_another_user_reads_everything_and_writes_only_their_own(server, client):
     users, admin, reader = f"{server.url}{API}/users", (ADMIN, server.password), ("reader", "a long password")
     created = dict(zip(("username", "password"), reader, strict=True))
@@ -175,7 +174,6 @@ def test_another_user_reads_everything_and_writes_only_their_own(server, client)
     assert status(f"{server.url}{API}/experiments/search?max_results=5", ("reader", changed["password"])) == 200
 
 
-@needs_postgresql
 def test_nothing_listens_beyond_the_loopback(server):
     listening = [
         connection.laddr.ip
@@ -187,7 +185,6 @@ def test_nothing_listens_beyond_the_loopback(server):
     assert set(listening) == {LOOPBACK}
 
 
-@needs_postgresql
 def test_no_password_is_on_a_command_line_or_in_the_log(server):
     secrets = {server.password, server.env["PGPASSWORD"]}
     lines = [" ".join(process.cmdline()) for process in server.family()]
@@ -195,7 +192,25 @@ def test_no_password_is_on_a_command_line_or_in_the_log(server):
     assert not [line for line in [*lines, server.log.read_text()] if any(secret in line for secret in secrets)]
 
 
-@needs_postgresql
+def test_ten_clients_connect_at_once_to_an_experiment_that_is_not_there(client, monkeypatch):
+    for attempt in range(5):
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", f"all at once {attempt}")
+        together, found = threading.Barrier(10), []
+
+        def connect(together: threading.Barrier = together, found: list[str] = found) -> None:
+            together.wait()
+            found.append(Tracking.connect().experiment_id)
+
+        threads = [threading.Thread(target=connect) for _ in range(10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 10, "nobody crashed"
+        assert len(set(found)) == 1
+        assert views.TAGS.items() <= client.get_experiment(found[0]).tags.items()
+
+
 def test_two_workers_search_one_study_over_http(searched, client, tiny_roberta):
     (study,) = runs(client, "tags.`skillneurons.stage` = 'search'")
     assert study.info.status == "FINISHED"
@@ -212,7 +227,6 @@ def test_two_workers_search_one_study_over_http(searched, client, tiny_roberta):
     assert not any("Traceback" in text for text in searched)
 
 
-@needs_postgresql
 def test_tune_and_discover_over_http_and_their_artifacts_through_the_server(server, client, tuned):
     assert main(words("discover", prompts=f"runs:/{tuned}", task="quips.yaml", device="cpu")) == 0
     (found,) = runs(client, "tags.`skillneurons.stage` = 'discover'")
@@ -223,7 +237,6 @@ def test_tune_and_discover_over_http_and_their_artifacts_through_the_server(serv
     assert "quips" in found.data.tags["mlflow.note.content"]
 
 
-@needs_postgresql
 def test_the_champion_comes_from_the_registry_and_is_served(server, client, tuned):
     champion = client.get_model_version_by_alias(NAME, "champion")
     versions = client.search_model_versions(f"name = '{NAME}'")
