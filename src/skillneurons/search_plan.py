@@ -77,10 +77,14 @@ class SearchPlan:
         }
         return fingerprints.of_value(whole)
 
-    def trial_address(self, origin: int) -> str:
-        """SHA-256 of a configuration of the study, whoever works on it."""
+    def trial_address(self, origin: int, params: Params) -> str:
+        """SHA-256 of a configuration of the study, whoever works on it.
+
+        The settings are part of it: a study that was deleted and begun anew under the same address and name
+        has others under the same number.
+        """
         study = {"storage": masked(self.storage), "name": self.study, "definition": self.definition()}
-        return fingerprints.of_value({"stage": "search trial", "origin": origin, **study})
+        return fingerprints.of_value({"stage": "search trial", "origin": origin, "params": dict(params), **study})
 
     def tune_plan(self, params: Params, seeds: tuple[int, ...] | None = None) -> TunePlan:
         """The plan to tune one configuration, for the trial's seeds or for others."""

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
 from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError
 
 from skillneurons import fingerprints
 from skillneurons.checkpoints import alone, state_dir
@@ -31,6 +31,7 @@ DATABASES = ("sqlite", "postgresql", "mysql")
 GRACE = 3  # heartbeats that may be missing before a worker is held dead
 BUSY_SECONDS = 60  # SQLite: how long to wait for another writer
 SETTLE_SECONDS = 10
+RACES = (IntegrityError, ProgrammingError, StorageInternalError)
 
 
 class TakenOverError(RuntimeError):
@@ -288,15 +289,26 @@ def pruner_of(space: Space) -> BasePruner:
 def _open(url: str, heartbeat: int) -> RDBStorage:
     state_dir().mkdir(parents=True, exist_ok=True)
     waiting = {"connect_args": {"timeout": BUSY_SECONDS}} if url.startswith("sqlite") else {"pool_pre_ping": True}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # heartbeats are experimental
-            return RDBStorage(
-                url, engine_kwargs=waiting, heartbeat_interval=heartbeat, grace_period=GRACE * heartbeat
-            )
-    except Exception as error:
-        got = f"{masked(url)} ({(str(error).strip() or type(error).__name__).splitlines()[0][:300]})"
-        raise InputError("storage names a database that answers", got, "Start it, or mend the URL.") from error
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while True:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # heartbeats are experimental
+                return RDBStorage(
+                    url, engine_kwargs=waiting, heartbeat_interval=heartbeat, grace_period=GRACE * heartbeat
+                )
+        except RACES as error:
+            # another machine is making the tables of a fresh database at this moment
+            if time.monotonic() > deadline:
+                raise _unanswered(url, error) from error
+            time.sleep(0.2)
+        except Exception as error:
+            raise _unanswered(url, error) from error
+
+
+def _unanswered(url: str, error: Exception) -> InputError:
+    got = f"{masked(url)} ({(str(error).strip() or type(error).__name__).splitlines()[0][:300]})"
+    return InputError("storage names a database that answers", got, "Start it, or mend the URL.")
 
 
 def _study(storage: RDBStorage, name: str, space: Space) -> tuple[optuna.Study, bool]:

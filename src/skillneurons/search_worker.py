@@ -65,7 +65,7 @@ class Worker:
 
     def _trial(self, claim: Claim) -> None:
         bench = replace(self.bench, plan=self.plan.tune_plan(claim.params))
-        address = self.plan.trial_address(claim.origin)
+        address = self.plan.trial_address(claim.origin, claim.params)
         worker = f"{socket.gethostname()}:{os.getpid()}"
         tags = {"skillneurons.stage": "search trial", TRIAL: str(claim.origin), WORKER: worker, ADDRESS: address}
         name = f"trial {claim.origin} · {self.plan.title}"

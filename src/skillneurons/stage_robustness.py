@@ -27,7 +27,7 @@ from skillneurons.robustness_report import Report
 from skillneurons.robustness_set import SetReport
 from skillneurons.significance import spearman
 from skillneurons.stage_tune import environment
-from skillneurons.tracking import ADDRESS, DEFAULT_URI, NOTE, SAME_AS, Run, Tracking
+from skillneurons.tracking import ADDRESS, NOTE, SAME_AS, Run, Tracking
 
 SUMMARY, COMPARED = "summary.json", "comparison.json"
 _NOT_KEPT = {"rerun", "dry_run", "config"}
@@ -104,7 +104,6 @@ def execute(
 def announce(outcome: Outcome, tracking: Tracking, console: Console) -> int:
     """Say what came out and where it is; returns the exit code."""
     run = Run(tracking.client, outcome.run_id)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     if outcome.report is not None:
         console.print(outcome.report.rich_table())
     again = f"This configuration has finished as run {outcome.run_id}; rerun=true works it again."
@@ -113,7 +112,7 @@ def announce(outcome: Outcome, tracking: Tracking, console: Console) -> int:
         outcome.finding.replace("**", ""),
         f"pictures: {run.artifact_path('figures')}",
         f"run: {outcome.run_id}",
-        f"the UI: {uri if uri.startswith('http') else f'mlflow ui --backend-store-uri {uri}'}",
+        f"the UI: {tracking.ui}",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return 0

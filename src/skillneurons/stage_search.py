@@ -21,7 +21,7 @@ from skillneurons.search_report import described
 from skillneurons.search_study import SharedStudy, masked
 from skillneurons.search_worker import PARENT_PID, Worker, command_tags
 from skillneurons.stage_tune import accelerator_for
-from skillneurons.tracking import ADDRESS, DEFAULT_URI, NOTE, SAME_AS, Run, Tracking
+from skillneurons.tracking import ADDRESS, NOTE, SAME_AS, Run, Tracking
 
 WATCH_SECONDS = 0.5
 DEATHS = 5  # a worker that was killed is started again, so often for each place
@@ -203,12 +203,10 @@ def _point_to(plan: SearchPlan, tracking: Tracking, done: str, console: Console)
 
 def show(tracking: Tracking, run_id: str, console: Console) -> None:
     """The finding, the pictures and the way to the UI."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    ui = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
     for line in (
         (tracking.tag(run_id, NOTE) or "").partition("\n")[0].replace("**", ""),
         f"pictures: {Run(tracking.client, run_id).artifact_path('figures')}",
         f"run: {run_id}",
-        f"the UI: {ui}",
+        f"the UI: {tracking.ui}",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -25,7 +25,7 @@ from skillneurons.subjects import Subject
 from skillneurons.suppress_plan import SuppressPlan, plan
 from skillneurons.suppress_report import Measured, Report
 from skillneurons.suppression import suppressed_scores
-from skillneurons.tracking import ADDRESS, DEFAULT_URI, NOTE, SAME_AS, Run, Tracking
+from skillneurons.tracking import ADDRESS, NOTE, SAME_AS, Run, Tracking
 
 TABLE, ROWS, FIGURE = "suppression.json", "predictions/test.parquet", "figures/suppression.png"
 _NOT_KEPT = {"rerun", "dry_run", "config"}
@@ -97,7 +97,6 @@ def point_to(tracking: Tracking, plan: SuppressPlan, done: str, parent: Run | No
 def announce(outcome: Outcome, tracking: Tracking, console: Console) -> int:
     """Say what came out and where it is; returns the exit code."""
     run = Run(tracking.client, outcome.run_id)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     if outcome.report is not None:
         console.print(outcome.report.rich_table())
     again = f"This configuration has finished as run {outcome.run_id}; rerun=true works it again."
@@ -106,7 +105,7 @@ def announce(outcome: Outcome, tracking: Tracking, console: Console) -> int:
         outcome.finding.replace("**", ""),
         f"picture: {run.artifact_path(FIGURE)}",
         f"run: {outcome.run_id}",
-        f"the UI: {uri if uri.startswith('http') else f'mlflow ui --backend-store-uri {uri}'}",
+        f"the UI: {tracking.ui}",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return 0

@@ -23,7 +23,7 @@ from skillneurons.initialisation import like_vocabulary
 from skillneurons.registry import fetch, fetch_neurons
 from skillneurons.similarity import similarity
 from skillneurons.stage_tune import environment, older_config
-from skillneurons.tracking import ADDRESS, DEFAULT_URI, NOTE, SAME_AS, Run, Tracking
+from skillneurons.tracking import ADDRESS, NOTE, SAME_AS, Run, Tracking
 from skillneurons.transfer_cells import RANDOM, Measured, Reader, lines
 from skillneurons.transfer_figures import transfer_and_overlap, transfer_matrix
 from skillneurons.transfer_panels import heats, overlaps, points
@@ -102,7 +102,6 @@ def point_to(tracking: Tracking, plan: TransferPlan, done: str, parent: Run | No
 def announce(outcome: Outcome, tracking: Tracking, console: Console) -> int:
     """Say what came out and where it is; returns the exit code."""
     run = Run(tracking.client, outcome.run_id)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     if outcome.report is not None:
         console.print(outcome.report.rich_table())
     again = f"This configuration has finished as run {outcome.run_id}; rerun=true works it again."
@@ -111,7 +110,7 @@ def announce(outcome: Outcome, tracking: Tracking, console: Console) -> int:
         outcome.finding.replace("**", ""),
         f"picture: {run.artifact_path(FIGURE)}",
         f"run: {outcome.run_id}",
-        f"the UI: {uri if uri.startswith('http') else f'mlflow ui --backend-store-uri {uri}'}",
+        f"the UI: {tracking.ui}",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return 0

@@ -28,7 +28,7 @@ from skillneurons.figures import accuracy_by_seed, learning_curves
 from skillneurons.launching import is_worker, launch
 from skillneurons.prompts import SoftPrompt
 from skillneurons.registry import CHILDREN, crown, fetch, registered_name
-from skillneurons.tracking import ADDRESS, DEFAULT_URI, PARENT, SAME_AS, Run, Tracking
+from skillneurons.tracking import ADDRESS, PARENT, SAME_AS, Run, Tracking
 from skillneurons.tune_plan import TunePlan, plan
 from skillneurons.tune_report import SeedResult, Summary
 from skillneurons.tune_seed import RESULT_FILE, Bench, tune_seed
@@ -177,13 +177,11 @@ def show(outcome: Outcome, tracking: Tracking, console: Console) -> None:
     """The table, the finding, the picture and the way to the UI."""
     console.print(outcome.summary.rich_table())
     run = Run(tracking.client, outcome.run_id)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    ui = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
     for line in (
         outcome.summary.finding().replace("**", ""),
         f"picture: {run.artifact_path('figures/accuracy.png')}",
         f"run: {run.id}",
-        f"the UI: {ui}",
+        f"the UI: {tracking.ui}",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 from mlflow import MlflowClient, set_tracking_uri
@@ -28,6 +29,7 @@ from mlflow.artifacts import download_artifacts, load_text
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from skillneurons import views
 from skillneurons.data import Split
 from skillneurons.errors import InputError
 from skillneurons.figures import write
@@ -39,7 +41,6 @@ SAME_AS = "skillneurons.same_as"
 SUPERSEDED = "skillneurons.superseded_by"
 HOST = "skillneurons.host"
 PARENT = "mlflow.parentRunId"
-KIND = "mlflow.experimentKind"
 NOTE = "mlflow.note.content"
 TABLES = "mlflow.loggedArtifacts"  # by this the UI knows a JSON file for a table
 DEFAULT_URI = "sqlite:///mlflow.db"
@@ -69,7 +70,7 @@ class Tracking:
             with _first_touch(uri):
                 client = MlflowClient(uri)
                 experiment_id = _experiment(client)
-                _as_training(client, experiment_id)
+                _dress(client, experiment_id)
                 return cls(client, experiment_id)
         except InputError:
             raise
@@ -116,6 +117,14 @@ class Tracking:
             run.end("FAILED", _first_line(error))
             raise
         run.end("FINISHED")
+
+    @property
+    def ui(self) -> str:
+        """Where a person looks at the runs: the experiment's page, or the command that starts the UI."""
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+        if uri.startswith("http"):
+            return views.page(uri, self.experiment_id)
+        return f"mlflow ui --backend-store-uri {uri}"
 
     def reopen(self, run_id: str | None) -> str | None:
         """Set an existing run RUNNING again; None where there is none, or it has been deleted."""
@@ -346,10 +355,13 @@ def _experiment(client: MlflowClient) -> str:
     raise InputError("the experiment can be made", name, "Restore it if it was deleted, or choose another.")
 
 
-def _as_training(client: MlflowClient, experiment_id: str) -> None:
-    # without a kind the UI opens an experiment in its view for chat applications
-    if KIND not in client.get_experiment(experiment_id).tags:
-        client.set_experiment_tag(experiment_id, KIND, "custom_model_development")
+def _dress(client: MlflowClient, experiment_id: str) -> None:
+    # what somebody has changed in the UI stays as it is
+    there = client.get_experiment(experiment_id).tags
+    for key in views.TAGS.keys() - there.keys():
+        # another process may set it at this moment, or this user may not: no reason to do no work
+        with contextlib.suppress(MlflowException):
+            client.set_experiment_tag(experiment_id, key, views.TAGS[key])
 
 
 def _first_line(error: BaseException) -> str:

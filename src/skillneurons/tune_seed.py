@@ -227,7 +227,8 @@ def _record(
         SoftPrompt(tuned.prompt, _card(plan, result)).save(folder)
         run.folder(folder, "prompt")
         name = registered_name(plan.task.name, plan.info.name)
-        version = register(tracking, run, folder, name, _version_tags(plan, result), _note(plan, result))
+        note = f"{_note(plan, result)}{_lineage(plan, result, tracking.experiment_id)}"
+        version = register(tracking, run, folder, name, _version_tags(plan, result), note)
         result = replace(result, version=version)
         run.tags({"skillneurons.registered": f"{name}/{version}"})
         run.note(_note(plan, result))
@@ -279,11 +280,27 @@ def _version_tags(plan: TunePlan, result: SeedResult) -> dict[str, str]:
 
 
 def _note(plan: TunePlan, result: SeedResult) -> str:
-    t, d = result.test, result.dev
+    # lists, since MLflow's pages leave no room between the cells of a table
     return (
         f"Soft prompt for **{plan.task.name}** on **{plan.info.name}**, seed {result.seed}, "
         f"P={plan.config.prompt_length}, selected at step {result.best_step} of {result.steps} on dev.\n\n"
-        f"| split | accuracy | 95% interval | n | majority |\n|---|---|---|---|---|\n"
-        f"| dev (selected on) | {d.value:.1%} | [{d.low:.1%}, {d.high:.1%}] | {d.n} | {d.majority:.1%} |\n"
-        f"| test | {t.value:.1%} | [{t.low:.1%}, {t.high:.1%}] | {t.n} | {t.majority:.1%} |\n"
+        f"- accuracy on test: {_told(result.test)}\n"
+        f"- on dev, which it was selected on: {_told(result.dev)}\n"
+    )
+
+
+def _told(value: Accuracy) -> str:
+    interval = f"95% interval [{value.low:.1%}, {value.high:.1%}]"
+    return f"**{value.value:.1%}**, {interval}, n = {value.n}, majority rate {value.majority:.1%}"
+
+
+def _lineage(plan: TunePlan, result: SeedResult, experiment_id: str) -> str:
+    """Where a registered prompt comes from: links and fingerprints, as its page shows them."""
+    info = plan.info
+    splits = ", ".join(f"{role} `{split.fingerprint[:32]}`" for role, split in plan.splits.items())
+    return (
+        f"- run: [seed {result.seed} · {plan.title}](#/experiments/{experiment_id}/runs/{result.run_id})\n"
+        f"- data: {plan.task.name}, {splits}\n"
+        f"- backbone: {info.name}, {info.family}, weights `{info.fingerprint[:32]}`\n"
+        f"- configuration: address `{plan.seed_address(result.seed)[:32]}`\n"
     )
