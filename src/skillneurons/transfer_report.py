@@ -14,6 +14,7 @@ from skillneurons.similarity import Similarity
 from skillneurons.transfer_cells import ACROSS, OWN, RANDOM, SIGNIFICANT, WITHIN, Line
 from skillneurons.transfer_families import (
     ALL,
+    FAMILY,
     GAP,
     LEARNT,
     Together,
@@ -116,11 +117,11 @@ class Report:
 
     def overlap_title(self) -> str:
         """Of the picture of transfer beside overlap."""
-        for scope, what, one in reversed(self.associations):
-            if what.startswith("overlap"):
+        for scope, what, one in self.associations:
+            if scope == LEARNT and what.startswith("overlap"):
                 numbers = _short(one).partition(" (")[0]
                 return f"{one.pairs} pairs of {scope}:\n{numbers}, floor {one.p_floor:.2g}"
-        return "Too few tasks for a correlation"
+        return "Fewer than three tasks are learnt:\nno correlation"
 
     def finding(self) -> str:
         """What was found, in words, chance included."""
@@ -177,12 +178,17 @@ class Report:
             yield f"Mean relative accuracy on {scope}: {', '.join(parts)}{gap}."
 
     def _correlations(self) -> Iterator[str]:
-        scope = LEARNT if any(one[0] == LEARNT for one in self.associations) else ALL
-        chosen = [(what, one) for which, what, one in self.associations if which == scope]
-        for what, one in chosen:
-            yield f"{_correlated(what, one)} ({scope}, {one.pairs} pairs of {one.tasks})."
-        if self.similarities and not any(what != "same family" for what, _ in chosen):
-            yield "Nothing to correlate with the neurons: fewer than three tasks are left, or all pairs are alike."
+        """A verdict on tasks that are learnt alone: with the others, what is near 100% by chance would decide."""
+        found = [(what, one) for scope, what, one in self.associations if scope == LEARNT]
+        for what, one in found:
+            yield f"{_correlated(what, one)} ({LEARNT}, {one.pairs} pairs of {one.tasks})."
+        if len(self.learnt) < 3:
+            yield (
+                f"{len(self.learnt)} tasks have an own prompt above chance; it takes three to ask whether transfer "
+                "goes with shared neurons."
+            )
+        elif self.similarities and not any(what != FAMILY for what, _ in found):
+            yield "Transfer or overlap is the same for all pairs: nothing to correlate."
 
     @property
     def _families(self) -> dict[str, str]:
