@@ -227,3 +227,17 @@ def test_no_verdict_rests_on_tasks_that_are_not_learnt():
     assert "2 tasks have an own prompt above chance; it takes three" in said
     assert "transfer goes with**" not in said.lower()
     assert "spearman" not in said.lower()
+
+
+def test_tasks_that_random_prompts_do_are_named():
+    made = report(measured(within))
+    assert "Random prompts alone" not in made.finding()
+    known = measured(within)
+    for one in known[:2]:
+        for i, reader in enumerate(one.readers):
+            if reader.source == RANDOM:
+                one.predictions[i] = one.predictions[0]
+    said = report(known).finding()
+    first, second = (f"{name} {report(known).lines[i].cell.random.value:.1%}" for name, i in (("a1", 0), ("a2", 6)))
+    assert f"**Random prompts alone** are above the majority rate on {first}, {second}: the backbone" in said
+    assert "**4 of 30 cells transfer**" in said, "those of a are not above random prompts any more"

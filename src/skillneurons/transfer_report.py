@@ -125,7 +125,7 @@ class Report:
 
     def finding(self) -> str:
         """What was found, in words, chance included."""
-        return " ".join([self._opening(), self._verdict(), *self._means(), *self._correlations()])
+        return " ".join([self._opening(), self._verdict(), *self._untuned(), *self._means(), *self._correlations()])
 
     def _opening(self) -> str:
         targets = {line.target: line.cell for line in self.lines}
@@ -163,6 +163,17 @@ class Report:
             f"over rows, seeds and draws, Holm over {len(moved)} cells): {', '.join(parts)}.{worse} "
             f"The farthest above the majority rate: {_cell(best)}."
         )
+
+    def _untuned(self) -> Iterator[str]:
+        """Tasks that the backbone does under any prompt: a prompt that works there need not have carried anything."""
+        cells = {line.target: line.cell for line in self.lines}
+        known = {name: c for name, c in cells.items() if c.random.low > c.majority}
+        if known:
+            each = ", ".join(f"{name} {c.random.value:.1%}" for name, c in known.items())
+            yield (
+                f"**Random prompts alone** are above the majority rate on {each}: the backbone does these tasks "
+                "under prompts nobody tuned, so a high accuracy there shows no transfer."
+            )
 
     def _means(self) -> Iterator[str]:
         scope = LEARNT if any(one.scope == LEARNT for one in self.together) else ALL
