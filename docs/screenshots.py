@@ -155,22 +155,25 @@ def version_page(name: str, version: str) -> str:
 def main(database: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     client = MlflowClient(database)
-    (study, *_) = _runs(client, "search")
+    studies = _runs(client, "search")
+    if not studies:
+        sys.exit(f"screenshots: the database must hold a finished search; {database} holds none. Run one first.")
+    study = studies[0]
     experiment = study.info.experiment_id
     trials = [run.info.run_id for run in _runs(client, "search trial")]
-    (model, *_) = client.search_registered_models()
-    champion = client.get_model_version_by_alias(model.name, "champion")
+    winner = client.get_run(study.data.tags["skillneurons.children"].partition(",")[0])
+    name, _, version = winner.data.tags["skillneurons.registered"].rpartition("/")
     with ui(database) as server, browser(server) as page:
         page.open(run_list(experiment), study.info.run_name)
         page.click("//button[@aria-label='Hide banner']")
         page.click(expander(study.info.run_name))
         page.wait("trial 1")
         page.picture(folder / "runs.png")
-        page.open(compare(experiment, trials[:8]), "Comparing")
+        page.open(compare(experiment, trials[:10]), "Comparing")
         page.picture(folder / "compare.png", 900)
         page.open(run_page(experiment, study.info.run_id), study.info.run_name)
         page.picture(folder / "study.png", 900)
-        page.open(version_page(model.name, champion.version), model.name)
+        page.open(version_page(name, version), name)
         page.picture(folder / "prompt.png", 900)
 
 

@@ -155,7 +155,13 @@ def test_the_run_is_whole(place):
     assert config["random_prompts"] == K
     assert config["top"] == 10
     note = run.data.tags["mlflow.note.content"]
-    for word in ("3 x 4 tasks · tiny-roberta", f"n={N}", "majority rate", f"above {K} random prompts", "overlap of"):
+    for word in (
+        "3 x 4 tasks · tiny-roberta",
+        f"n={N}",
+        "majority rate",
+        f"above {K} random prompts",
+        "shared neurons",
+    ):
         assert word in note
     assert {i.dataset.name for i in run.inputs.dataset_inputs} == {f"{name}/test" for name in [*FAMILIES, UNSEEN]}
     for tag in ("commit", "versions", "device", "address", "backbone"):
@@ -274,7 +280,7 @@ def test_neurons_stand_beside_it(place):
     assert set(correlations["relative accuracy with"]) >= {"overlap of the top 10%", "same family"}
     assert (correlations["n"] == 3).all()
     assert (correlations["spearman_p"] >= correlations["spearman_p_floor"]).all()
-    assert "Too few tasks" in run.data.tags["mlflow.note.content"]
+    assert "it takes three to ask whether transfer goes with shared neurons" in run.data.tags["mlflow.note.content"]
 
 
 def test_families_are_means_over_cells(place):

@@ -213,3 +213,31 @@ def test_the_picture_of_overlap_has_a_point_a_pair():
 def test_a_cell_that_was_not_measured_is_a_dash():
     heat = Heat("x", [("a", "f")], [("a", "f"), ("b", "f")], np.array([[0.5, np.nan]]), np.zeros((1, 2), dtype=bool))
     assert [text.get_text() for text in transfer_matrix([heat]).axes[0].texts] == ["50", "–"]
+
+
+def test_no_verdict_rests_on_tasks_that_are_not_learnt():
+    """Two tasks learnt: among the others everything is near 100% of an own prompt at chance."""
+    made = report(
+        measured(lambda s, t: within(s, t) if s[0] == t[0] == "a" else 0.5), found_neurons(lambda name: name[0])
+    )
+    assert made.learnt == ["a1", "a2"]
+    assert correlations(made, ALL)
+    assert not correlations(made, LEARNT)
+    said = made.finding()
+    assert "2 tasks have an own prompt above chance; it takes three" in said
+    assert "transfer goes with**" not in said.lower()
+    assert "spearman" not in said.lower()
+
+
+def test_tasks_that_random_prompts_do_are_named():
+    made = report(measured(within))
+    assert "Random prompts alone" not in made.finding()
+    known = measured(within)
+    for one in known[:2]:
+        for i, reader in enumerate(one.readers):
+            if reader.source == RANDOM:
+                one.predictions[i] = one.predictions[0]
+    said = report(known).finding()
+    first, second = (f"{name} {report(known).lines[i].cell.random.value:.1%}" for name, i in (("a1", 0), ("a2", 6)))
+    assert f"**Random prompts alone** are above the majority rate on {first}, {second}: the backbone" in said
+    assert "**4 of 30 cells transfer**" in said, "those of a are not above random prompts any more"

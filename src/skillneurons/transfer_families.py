@@ -12,6 +12,7 @@ from skillneurons.statistics import Mean, mean_interval
 from skillneurons.transfer_cells import ACROSS, OWN, WITHIN, Line, matrices
 
 GAP = "within minus across"
+FAMILY = "same family"
 ALL, LEARNT = "all tasks", "tasks whose own prompt is above chance"
 Matrix = NDArray[np.float64]
 Pairs = Mapping[tuple[str, str], Similarity]
@@ -201,4 +202,4 @@ def _beside(
 
         yield f"overlap of the top {percent:g}%", matrix("overlap")
         yield "Spearman of predictivities", matrix("spearman")
-    yield "same family", np.array([[float(family[a] == family[b]) for b in tasks] for a in tasks])
+    yield FAMILY, np.array([[float(family[a] == family[b]) for b in tasks] for a in tasks])

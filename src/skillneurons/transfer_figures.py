@@ -15,6 +15,7 @@ from skillneurons.figures import COLOURS, GREY, canvas, dress, legend_below, per
 
 _DARK = 0.55  # of the colour scale, above which numbers are white
 _CELL = 0.62  # inches
+_PALE, _LINES = "#F2F2F2", "#C8C8C8"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Pair:
 
 
 def transfer_matrix(panels: Sequence[Heat]) -> Figure:
-    """Heat maps side by side, each cell with its number in percent; hatched and grey where that is chance.
+    """Heat maps side by side, each cell with its number in percent; grey and hatched where that is chance.
 
     Raises:
         ValueError: no panel.
@@ -60,7 +61,14 @@ def transfer_matrix(panels: Sequence[Heat]) -> Figure:
     figure, axes = canvas(len(panels) * (2.6 + _CELL * wide), 2.2 + _CELL * high, panels=len(panels))
     for one, panel in zip(axes, panels, strict=True):
         _draw_heat(figure, one, panel)
-    legend_below(figure, [_chance_patch("not above the majority rate beyond its 95% interval")])
+    legend_below(
+        figure,
+        [
+            _chance_patch(
+                "at chance: this or the own prompts' accuracy is not above the majority rate beyond its interval"
+            )
+        ],
+    )
     return figure
 
 
@@ -90,7 +98,8 @@ def transfer_and_overlap(heat: Heat, pairs: Sequence[Pair], chance: float, title
 
 
 def _draw_heat(figure: Figure, axes: Axes, panel: Heat) -> None:
-    finite = panel.values[np.isfinite(panel.values)]
+    # a share of an accuracy at chance is near 100% and would be the darkest
+    finite = panel.values[np.isfinite(panel.values) & ~panel.at_chance]
     low = np.floor(10 * finite.min()) / 10 if len(finite) else 0.0
     scale = Normalize(low, max(float(finite.max()) if len(finite) else 1.0, low + 0.1))
     image = axes.imshow(panel.values, cmap="Blues", norm=scale)
@@ -122,9 +131,7 @@ def _draw_cell(axes: Axes, x: int, y: int, value: float, at_chance: bool, dark: 
         return
     if at_chance:
         axes.add_patch(
-            Rectangle(
-                (x - 0.5, y - 0.5), 1, 1, facecolor="none", edgecolor=GREY, hatch="////", linewidth=0, alpha=0.35
-            )
+            Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=_PALE, edgecolor=_LINES, hatch="////", linewidth=0)
         )
     plain = "white" if dark else "#222222"
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2, "alpha": 0.85} if at_chance else None
@@ -147,7 +154,7 @@ def _edges(names: Sequence[tuple[str, str]]) -> list[float]:
 
 
 def _chance_patch(label: str) -> Patch:
-    return Patch(facecolor="#DCE8F3", edgecolor=GREY, hatch="////", linewidth=0, label=label)
+    return Patch(facecolor=_PALE, edgecolor=_LINES, hatch="////", linewidth=0, label=label)
 
 
 def _draw_pairs(axes: Axes, pairs: Sequence[Pair], chance: float) -> None:

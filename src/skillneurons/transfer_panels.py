@@ -29,7 +29,9 @@ def heats(found: Sequence[Line]) -> list[Heat]:
     shares = np.array([[cell.relative.value if cell.relative else np.nan for cell in row] for row in grid])
     if np.isfinite(shares).any():
         values = np.concatenate([shares, _levels(found, targets)])
-        made.append(Heat("Share of the own prompts' accuracy, %", rows, targets, values, chance))
+        # where the own prompts are at chance, so is every share of them
+        dull = np.array([target not in set(learnt(found)) for target, _ in targets])
+        made.append(Heat("Share of the own prompts' accuracy, %", rows, targets, values, chance | dull))
     return made
 
 

@@ -14,6 +14,7 @@ from skillneurons.similarity import Similarity
 from skillneurons.transfer_cells import ACROSS, OWN, RANDOM, SIGNIFICANT, WITHIN, Line
 from skillneurons.transfer_families import (
     ALL,
+    FAMILY,
     GAP,
     LEARNT,
     Together,
@@ -116,15 +117,15 @@ class Report:
 
     def overlap_title(self) -> str:
         """Of the picture of transfer beside overlap."""
-        for scope, what, one in reversed(self.associations):
-            if what.startswith("overlap"):
+        for scope, what, one in self.associations:
+            if scope == LEARNT and what.startswith("overlap"):
                 numbers = _short(one).partition(" (")[0]
                 return f"{one.pairs} pairs of {scope}:\n{numbers}, floor {one.p_floor:.2g}"
-        return "Too few tasks for a correlation"
+        return "Fewer than three tasks are learnt:\nno correlation"
 
     def finding(self) -> str:
         """What was found, in words, chance included."""
-        return " ".join([self._opening(), self._verdict(), *self._means(), *self._correlations()])
+        return " ".join([self._opening(), self._verdict(), *self._untuned(), *self._means(), *self._correlations()])
 
     def _opening(self) -> str:
         targets = {line.target: line.cell for line in self.lines}
@@ -163,6 +164,17 @@ class Report:
             f"The farthest above the majority rate: {_cell(best)}."
         )
 
+    def _untuned(self) -> Iterator[str]:
+        """Tasks that the backbone does under any prompt: a prompt that works there need not have carried anything."""
+        cells = {line.target: line.cell for line in self.lines}
+        known = {name: c for name, c in cells.items() if c.random.low > c.majority}
+        if known:
+            each = ", ".join(f"{name} {c.random.value:.1%}" for name, c in known.items())
+            yield (
+                f"**Random prompts alone** are above the majority rate on {each}: the backbone does these tasks "
+                "under prompts nobody tuned, so a high accuracy there shows no transfer."
+            )
+
     def _means(self) -> Iterator[str]:
         scope = LEARNT if any(one.scope == LEARNT for one in self.together) else ALL
         found = {one.relation: one for one in self.together if one.scope == scope and one.source_family == "all"}
@@ -177,12 +189,17 @@ class Report:
             yield f"Mean relative accuracy on {scope}: {', '.join(parts)}{gap}."
 
     def _correlations(self) -> Iterator[str]:
-        scope = LEARNT if any(one[0] == LEARNT for one in self.associations) else ALL
-        chosen = [(what, one) for which, what, one in self.associations if which == scope]
-        for what, one in chosen:
-            yield f"{_correlated(what, one)} ({scope}, {one.pairs} pairs of {one.tasks})."
-        if self.similarities and not any(what != "same family" for what, _ in chosen):
-            yield "Nothing to correlate with the neurons: fewer than three tasks are left, or all pairs are alike."
+        """A verdict on tasks that are learnt alone: with the others, what is near 100% by chance would decide."""
+        found = [(what, one) for scope, what, one in self.associations if scope == LEARNT]
+        for what, one in found:
+            yield f"{_correlated(what, one)} ({LEARNT}, {one.pairs} pairs of {one.tasks})."
+        if len(self.learnt) < 3:
+            yield (
+                f"{len(self.learnt)} tasks have an own prompt above chance; it takes three to ask whether transfer "
+                "goes with shared neurons."
+            )
+        elif self.similarities and not any(what != FAMILY for what, _ in found):
+            yield "Transfer or overlap is the same for all pairs: nothing to correlate."
 
     @property
     def _families(self) -> dict[str, str]:
