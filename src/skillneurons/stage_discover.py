@@ -179,16 +179,15 @@ def _record(plan: DiscoverPlan, run: Run, neurons: Neurons, cards: list[NeuronCa
 
 def _table(tracking: Tracking, run_id: str) -> Table:
     cards = pd.DataFrame(**yaml.safe_load(tracking.text(run_id, "neuron_cards.json")))
-    shown = Table("layer", "neuron", "signs", "predictivity", "q", "AUC")
-    shown.add_column("highest at", no_wrap=True, overflow="ellipsis")
+    shown = Table("layer,\nneuron", "signs", "predictivity", "q", "AUC")
+    shown.add_column("highest at", no_wrap=True, overflow="ellipsis", max_width=24)
     for card in cards.head(5).itertuples():
         shown.add_row(
-            str(card.layer),
-            str(card.neuron),
+            f"{card.layer}, {card.neuron}",
             "".join("+" if sign.startswith("+") else "−" for sign in card.signs.split()),
             f"{card.predictivity:.3f}\n\\[{card.low:.3f}, {card.high:.3f}]",
             f"{card.q_value:.1g}",
-            f"{card.auc:.3f}\n\\[{card.auc_low:.3f}, {card.auc_high:.3f}]",
+            f"{card.auc:.3f}",
             card.highest.partition(" · ")[0],
         )
     return shown
