@@ -9,7 +9,7 @@ import pandas as pd
 from rich.table import Table
 
 from skillneurons.figures import Bar, Curve
-from skillneurons.statistics import Accuracy, McNemar, holm, mean_interval
+from skillneurons.statistics import Accuracy, McNemar, holm, mean_interval, wilson
 
 BASELINES = ("no prompt", "no prompt, calibrated", "random prompt")
 SIGNIFICANT = 0.05
@@ -151,10 +151,13 @@ class Summary:
             head += f"the tuned prompt is right on {_percent(first)} of the rows."
         else:
             mean = mean_interval([t.value for t in test])
+            # seeds that score alike say nothing of other rows
+            rows = wilson(mean.mean * first.n, first.n)
             head += (
                 f"the tuned prompts of {seeds} seeds are right on {mean.mean:.1%} of the rows on average "
                 f"(95% interval over seeds [{max(0.0, mean.low):.1%}, {min(1.0, mean.high):.1%}]; "
-                f"lowest {min(t.value for t in test):.1%}, highest {max(t.value for t in test):.1%})."
+                f"lowest {min(t.value for t in test):.1%}, highest {max(t.value for t in test):.1%}; over rows "
+                f"[{rows.low:.1%}, {rows.high:.1%}])."
             )
         above = sum(t.above_majority for t in test)
         chance = f"Above the majority rate beyond its interval: {above} of {seeds}."
