@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 CONDITIONS = {
     *("n", "majority", "rate", "percent", "layer", "neuron", "neurons", "seed", "seeds", "prompts", "rank"),
     *("originals", "test_rows", "random_sets", "trial", "evaluations", "seconds", "permutations"),
+    *("paired_seeds", "random_prompts", "cells", "tasks", "orders", "layers"),
     *("learning_rate", "batch_size", "prompt_length", "best_by_chance", "source_seed", "k", "top"),
 }
 ENDS = ("_low", "_high", "_chance", "_lowest", "_highest", "_p", "_q", "_floor", "_value")

@@ -19,6 +19,7 @@ from skillneurons.registry import fetch
 from skillneurons.statistics import mcnemar_exact, wilson
 from skillneurons.tracking import Tracking
 from skillneurons.tuning import NonFiniteLossError
+from table_walk import walked
 from tiny_models import write_quips
 
 SPACE = {
@@ -184,6 +185,13 @@ def test_the_comparison_is_paired_and_corrected_over_seeds(searched):
     note = parent.data.tags["mlflow.note.content"]
     assert "Holm over seeds" in note
     assert "**On test" in note
+
+
+def test_every_logged_table_is_whole(searched):
+    store = client()
+    tables = walked(store, [e.experiment_id for e in store.search_experiments()])
+    assert {"search/trials.json", "search/comparison.json", "tune/summary.json"} <= set(tables)
+    assert {name: lacks for name, lacks in tables.items() if lacks} == {}
 
 
 def test_the_winner_is_the_best_complete_trial_and_tunes_the_same_again(searched):

@@ -26,6 +26,7 @@ from skillneurons.stage_transfer import prepare, random_prompts
 from skillneurons.statistics import holm, wilson
 from skillneurons.tasks import load_task
 from skillneurons.tracking import Tracking
+from table_walk import lacking
 from test_stage_suppress import artifact, client, runs, some_neurons
 
 K, N, SEEDS = 3, 33, (0, 1)
@@ -319,6 +320,16 @@ def test_every_estimate_has_what_judges_it(place, name):
     for column in estimates:
         assert {f"{column}_low", f"{column}_high"} <= {*found}
         assert f"{column}_chance" in found or ("accuracy" in column and "majority" in found)
+
+
+def test_every_logged_table_is_whole(place):
+    walked = [(told["path"], table(finished(), told["path"])) for told in json.loads(tables_of(finished()))]
+    assert len(walked) > 3
+    assert {path: lacks for path, frame in walked if (lacks := lacking(frame))} == {}
+
+
+def tables_of(run) -> str:
+    return run.data.tags["mlflow.loggedArtifacts"]
 
 
 def test_the_same_command_is_found_and_another_is_not(place, tuned, capsys, monkeypatch):
