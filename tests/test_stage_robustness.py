@@ -207,6 +207,15 @@ def test_a_comparison_with_an_older_run(place, made, capsys):
     assert "too few for a correlation" in run.data.tags["mlflow.note.content"]
 
 
+def test_a_finished_run_is_compared_without_being_worked_again(place):
+    (other,) = [run for run in runs("robustness") if "compare" in run.data.params]
+    before = len(runs("robustness"))
+    assert main(words("robustness", **place, **ASKED, compare=f"runs:/{other.info.run_id}")) == 0
+    assert len(runs("robustness")) == before
+    assert len(table(finished(), "comparison.json")) == 3
+    assert finished().data.tags["mlflow.note.content"].count("**Comparison**") == 1
+
+
 def test_a_dry_run_says_what_it_would_cost_and_leaves_nothing(place, capsys):
     before = len(runs("robustness"))
     assert main(words("robustness", **place, **ASKED, dry_run="true")) == 0

@@ -102,12 +102,11 @@ class RobustnessPlan:
 
     @property
     def address(self) -> str:
-        """SHA-256 of what decides the outcome of the command, the comparison aside."""
+        """SHA-256 of what decides the outcome of the command; what it is compared with does not."""
         deciding = {
             "stage": "robustness",
             "method": METHOD_VERSION,
             "config": self.config.deciding(),
-            "compare": self.config.compare,
             "neurons": [[one.fingerprint, one.card["site"]] for one in self.neurons],
             "backbone": self.info.fingerprint,
             "placement": self.info.placement,

@@ -72,9 +72,12 @@ def compared(tracking: Tracking, references: str | None) -> list[pd.DataFrame]:
     found = []
     for reference in (one.strip() for one in (references or "").split(",") if one.strip()):
         run_id = reference.removeprefix("runs:/").strip("/")
-        run_id = tracking.tag(run_id, SAME_AS) or run_id
-        found.append(pd.DataFrame(**yaml.safe_load(tracking.text(run_id, SUMMARY))))
+        found.append(_summary(tracking, tracking.tag(run_id, SAME_AS) or run_id))
     return found
+
+
+def _summary(tracking: Tracking, run_id: str) -> pd.DataFrame:
+    return pd.DataFrame(**yaml.safe_load(tracking.text(run_id, SUMMARY)))
 
 
 def execute(
@@ -87,6 +90,8 @@ def execute(
     """Do the work of a checked command, or find the finished run that did it."""
     address, config = plan.address, plan.config
     if not config.rerun and (done := tracking.finished(address)):
+        if others:
+            _compare(Run(tracking.client, done), _summary(tracking, done), others, tracking.tag(done, NOTE) or "")
         return _point_to(tracking, plan, done, parent)
     torch.set_num_threads(config.threads or torch.get_num_threads())
     accelerator = Accelerator(cpu=config.device_type == "cpu")
@@ -187,14 +192,19 @@ def _record(
         run.figure(figure, path)
     for path, frame in report.tables().items():
         run.table(frame, path)
-    note = report.finding()
+    run.note(report.finding())
     if others:
-        frame = pd.concat([report.tables()[SUMMARY], *others], ignore_index=True)
-        said = _relation(frame)
-        run.table(frame, COMPARED)
-        run.figure(comparison([_point(row) for row in frame.to_dict("records")], said), "figures/comparison.png")
-        note += f"\n\n**Comparison** of {len(frame)} backbones and sets: {said}."
-    run.note(note)
+        _compare(run, report.tables()[SUMMARY], others, report.finding())
+
+
+def _compare(run: Run, own: pd.DataFrame, others: Sequence[pd.DataFrame], finding: str) -> None:
+    """Put other runs beside this one: table, picture and a sentence, in place of an older comparison."""
+    frame = pd.concat([own, *others], ignore_index=True)
+    said = _relation(frame)
+    run.table(frame, COMPARED)
+    run.figure(comparison([_point(row) for row in frame.to_dict("records")], said), "figures/comparison.png")
+    kept = finding.partition("\n\n**Comparison**")[0]
+    run.note(f"{kept}\n\n**Comparison** of {len(frame)} backbones and sets: {said}.")
 
 
 def _predictions(plan: RobustnessPlan, one: SetMeasured) -> pd.DataFrame:
@@ -239,7 +249,7 @@ def _relation(frame: pd.DataFrame) -> str:
 def _point(row: Mapping[str, Any]) -> Point:
     def ends(name: str, stem: str) -> tuple[float, float, float]:
         value, low, high = (row[key] for key in (name, f"{stem}_low", f"{stem}_high"))
-        return float(value), float(low), float(high)
+        return tuple(float("nan") if pd.isna(one) else float(one) for one in (value, low, high))  # type: ignore[return-value]
 
     clean, changed = ends("clean_accuracy", "clean"), ends("adversarial_accuracy", "adversarial")
     held = ends("skill_predictivity", "skill_predictivity")

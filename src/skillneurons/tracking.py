@@ -270,7 +270,8 @@ class Run:
             rows = [[None if cell != cell else cell for cell in row] for row in frame.itertuples(index=False)]
             self._client.log_dict(self.id, {"columns": list(frame.columns), "data": rows}, path)
             tables = json.loads(self._client.get_run(self.id).data.tags.get(TABLES, "[]"))
-            self.tags({TABLES: json.dumps([*tables, {"path": path, "type": "table"}])})
+            told = {"path": path, "type": "table"}
+            self.tags({TABLES: json.dumps([*tables, *([] if told in tables else [told])])})
 
     def parquet(self, frame: pd.DataFrame, path: str) -> None:
         """A table as a Parquet artifact."""
