@@ -34,6 +34,12 @@ QUICK = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _same_numbers_in_any_order() -> None:
+    """Tests run in any order on any number of processes: what draws without a generator draws the same."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def tiny_roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_models import build

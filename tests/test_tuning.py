@@ -42,7 +42,8 @@ def bench(tiny_roberta):
     generator = torch.Generator().manual_seed(0)
 
     def split(rows: int) -> Encoded:
-        draws = [torch.randint(len(WORDS), (int(n),), generator=generator) for n in torch.randint(2, 12, (rows,))]
+        lengths = torch.randint(2, 12, (rows,), generator=generator)
+        draws = [torch.randint(len(WORDS), (int(n),), generator=generator) for n in lengths]
         texts = [(" ".join(WORDS[i] for i in draw),) for draw in draws]
         labels = torch.tensor([int(draw.sum()) % 2 for draw in draws])
         return Encoded(backbone.info.encode(texts, 32), labels)
