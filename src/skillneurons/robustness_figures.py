@@ -167,15 +167,20 @@ def _kept(figure: Figure, left: Axes, right: Axes, points: Sequence[Point], stat
     percent(left)
     backbones = list(dict.fromkeys(point.backbone for point in points))
     for point in points:
-        index = backbones.index(point.backbone)
+        index = backbones.index(point.backbone) % 5
         first = next(p for p in points if p.backbone == point.backbone) is point
         y = point.changed[0] / point.clean[0] if point.clean[0] else np.nan
         right.plot(
-            point.held[0], y, "os^Dv"[index % 5], color=COLOURS[index], label=point.backbone if first else None
+            point.held[0], y, "^Dvos"[index % 5], color=COLOURS[index + 2], label=point.backbone if first else None
         )
-        right.hlines(y, point.held[1], point.held[2], colors=COLOURS[index], linewidth=1, alpha=0.6)
+        right.hlines(y, point.held[1], point.held[2], colors=COLOURS[index + 2], linewidth=1, alpha=0.6)
         right.annotate(point.name, (point.held[0], y), xytext=(4, 4), textcoords="offset points", fontsize=8)
-    dress(right, statistic, "adversarial / clean accuracy", "adversarial predictivity of the skill neurons")
+    dress(
+        right,
+        statistic.replace(" (", "\n("),
+        "adversarial / clean accuracy",
+        "adversarial predictivity of the skill neurons",
+    )
     percent(right)
     legend_below(figure, [*left.get_legend_handles_labels()[0], *right.get_legend_handles_labels()[0]])
     return figure
