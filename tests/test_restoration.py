@@ -158,7 +158,9 @@ def judged(n: int, lost: float, returned: float, by_random: float | np.ndarray, 
 
 def test_a_cause():
     _, _, text = judged(100, lost=0.5, returned=1, by_random=0)
-    assert text.startswith("**Cause**: at 5% (9 neurons) accuracy goes from 50.0% to 100.0%")
+    assert text.startswith(
+        "**Cause**, of 100% of the loss of 50.0 points: at 5% (9 neurons) accuracy goes from 50.0% to"
+    )
     assert "with random sets to 50.0% (lowest 50.0%, highest 50.0% of 6): +50.0 points" in text
     assert text.endswith("Restoring all neurons there returns 100.0% [100.0%, 100.0%] of the loss.")
 

@@ -44,7 +44,8 @@ class Contrast:
         p_value: two-sided bootstrap p of no difference from the *average* random set; its floor is
             2 / (resamples + 1).
         another_set_p: two-sided p of being *one more* random set, by how far the sets lie apart (Crawford &
-            Howell 1998: t with K - 1 degrees of freedom); NaN for one set.
+            Howell 1998: t with K - 1 degrees of freedom; for accuracies they lie one answer apart at least); NaN
+            for one set.
         rank_p: (1 + sets that cost as much or more, or with `upward` gain as much or more) / (K + 1).
         rank_floor: 1 / (K + 1), which `rank_p` cannot go below.
         sets: K.
@@ -114,7 +115,7 @@ def contrast(
         low=float(low),
         high=float(high),
         p_value=min(1.0, 2 * (1 + tail) / (resamples + 1)),
-        another_set_p=_another_set(float(ours.mean()), values),
+        another_set_p=_another_set(float(ours.mean()), values, _resolution(skill)),
         rank_p=float((1 + ahead.sum()) / (len(values) + 1)),
         rank_floor=1 / (len(values) + 1),
         sets=len(values),
@@ -136,12 +137,18 @@ def _bootstrap(
         yield of_rows @ ours - ((of_rows @ theirs.T) * of_sets).sum(axis=1)
 
 
-def _another_set(value: float, sets: NDArray[np.float64]) -> float:
+def _resolution(skill: ArrayLike) -> float:
+    """Of an accuracy: one answer of one prompt. Sets that answer alike are no closer to each other than that."""
+    answers = np.asarray(skill)
+    return 1 / answers.size if answers.dtype == np.bool_ else 0.0
+
+
+def _another_set(value: float, sets: NDArray[np.float64], resolution: float) -> float:
     from scipy.special import stdtr
 
     if len(sets) < 2:
         return float("nan")
-    spread = float(sets.std(ddof=1)) * sqrt(1 + 1 / len(sets))
+    spread = max(float(sets.std(ddof=1)), resolution) * sqrt(1 + 1 / len(sets))
     distance = abs(value - float(sets.mean()))
     if spread < 1e-12:
         return 1.0 if distance < 1e-12 else 0.0

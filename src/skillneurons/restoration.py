@@ -159,7 +159,12 @@ def verdict(effects: Sequence[Restored], pair: Pair) -> str:
     whole = next((one for one in effects if one.percent == ALL), None)
     said = f" Restoring all neurons there returns {whole.returned.text} of the loss." if whole else ""
     if causes := [one for one, a in tested if one.significant and a.difference > 0]:
-        return f"**Cause**: {compared(_strongest(causes))}: more than random neurons return, beyond chance.{said}"
+        best = _strongest(causes)
+        part = best.against.difference / loss.value if best.against else 0.0
+        return (
+            f"**Cause**, of {part:.0%} of the loss of {100 * loss.value:.1f} points: {compared(best)}: more than "
+            f"random neurons return, beyond chance.{said}"
+        )
     # where no answer changes resampling shows no spread, and yet so many originals leave room for some
     room = max(min((a.high - a.low) / 2 for _, a in tested), tango(0, 0, pair.originals).high)
     if room >= loss.value:
