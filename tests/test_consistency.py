@@ -12,12 +12,12 @@ from statsmodels.stats.multitest import multipletests
 import tiny_models
 from skillneurons import consistency as module
 from skillneurons.chosen import chosen_activations, standardised_shift
-from skillneurons.consistency import SKILL, Reading, Votes, consistency, random_sets, shift_by_layer
+from skillneurons.consistency import SKILL, Reading, Votes, consistency, shift_by_layer
 from skillneurons.encoding import Encoded
 from skillneurons.loading import describe
 from skillneurons.resampling import Clusters, mean_interval, sign_flip_p
 from skillneurons.robustness_measure import Bench
-from skillneurons.selection import top_neurons
+from skillneurons.selection import random_sets, top_neurons
 from skillneurons.sites import site_of
 from skillneurons.suppression import Intervention, suppressed_scores
 from test_discovery import stored

@@ -20,7 +20,7 @@ FLOORS = {
     4: "tracking registry served_prompt views",
     5: "config display launching tune_plan tune_report tune_seed stage_tune stage_main pretrain_plan "
     "pretrain_card stage_pretrain discover_plan discover_report stage_discover "
-    "subjects suppress_plan suppress_report stage_suppress "
+    "subjects measuring suppress_plan suppress_report stage_suppress "
     "robustness_plan robustness_measure robustness_set robustness_tables robustness_report stage_robustness "
     "transfer_plan transfer_cells transfer_families transfer_panels transfer_report stage_transfer "
     "search_plan search_trial search_worker search_report search_final stage_search cli __main__",

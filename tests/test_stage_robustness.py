@@ -9,10 +9,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from mlflow import MlflowClient
 
 from conftest import QUICK, words
-from skillneurons.backbone import BackboneInfo
 from skillneurons.cli import main
 from skillneurons.data import load_splits
 from skillneurons.neurons import Neurons
@@ -22,6 +20,7 @@ from skillneurons.statistics import holm
 from skillneurons.tasks import load_task
 from skillneurons.tracking import Tracking
 from table_walk import lacking
+from tracked import artifact, refusal, runs
 
 ASKED = {"rates": "5,20", "controls": "3", "permutations": "40", "max_eval_rows": "40", "device": "cpu"}
 EDITED = """
@@ -32,21 +31,6 @@ counterpart: {originals: turned_original, flips: true}
 file:
   splits: {test: turned.jsonl}
 """
-
-
-def client() -> MlflowClient:
-    return MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
-
-
-def runs(stage: str) -> list:
-    store = client()
-    where = f"tags.`skillneurons.stage` = '{stage}'"
-    found = store.search_runs([e.experiment_id for e in store.search_experiments()], where)
-    return [run for run in found if "mlflow.parentRunId" not in run.data.tags]
-
-
-def artifact(run, path: str) -> Path:
-    return Path(client().download_artifacts(run.info.run_id, path))
 
 
 def table(run, path: str) -> pd.DataFrame:
@@ -267,14 +251,4 @@ def test_neurons_of_others_are_refused(place, made, tmp_path, capsys, monkeypatc
 
 
 def refused(place, capsys, monkeypatch, **given: object) -> str:
-    def no_loading(self: BackboneInfo, **_: object) -> None:
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr(BackboneInfo, "load", no_loading)
-    before = len(runs("robustness"))
-    capsys.readouterr()
-    assert main(words("robustness", **{**place, **ASKED, **given})) == 2
-    line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line.startswith("skillneurons: ")
-    assert len(runs("robustness")) == before
-    return line
+    return refusal("robustness", capsys, monkeypatch, **{**place, **ASKED, **given})

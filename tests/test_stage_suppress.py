@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from mlflow import MlflowClient
 from scipy import stats
 
 import tiny_models
@@ -27,24 +26,10 @@ from skillneurons.stage_suppress import prepare
 from skillneurons.statistics import holm, wilson
 from skillneurons.tasks import load_task
 from skillneurons.tracking import Tracking
+from tracked import artifact, client, refusal, runs
 
 RATES, K, N = (0.0, 5.0, 20.0), 4, 33
 ASKED = {"rates": "20,0,5", "controls": str(K), "max_eval_rows": str(N), "device": "cpu", "seed": "3"}
-
-
-def client() -> MlflowClient:
-    return MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
-
-
-def runs(stage: str) -> list:
-    store = client()
-    where = f"tags.`skillneurons.stage` = '{stage}'"
-    found = store.search_runs([e.experiment_id for e in store.search_experiments()], where)
-    return [run for run in found if "mlflow.parentRunId" not in run.data.tags]
-
-
-def artifact(run, path: str) -> Path:
-    return Path(client().download_artifacts(run.info.run_id, path))
 
 
 def some_neurons(prompts: list[SoftPrompt], layers: int = 3, width: int = tiny_models.FFN, **card: object) -> Neurons:
@@ -113,21 +98,9 @@ def place(tuned, workplace, monkeypatch):
 
 
 @pytest.fixture
-def refused(place, tiny_roberta, capsys, monkeypatch):
-    def no_loading(self: BackboneInfo, **_: object) -> None:
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr(BackboneInfo, "load", no_loading)
-    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # importing our tracking sets it
-
+def refused(place, capsys, monkeypatch):
     def run(**parameters: object) -> str:
-        before = len(runs("suppress"))
-        assert main(words("suppress", **{**place, **ASKED, **parameters})) == 2
-        line = capsys.readouterr().err.strip()
-        assert line.startswith("skillneurons: ")
-        assert "\n" not in line
-        assert len(runs("suppress")) == before
-        return line
+        return refusal("suppress", capsys, monkeypatch, **{**place, **ASKED, **parameters})
 
     return run
 

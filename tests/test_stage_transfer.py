@@ -27,7 +27,8 @@ from skillneurons.statistics import holm, wilson
 from skillneurons.tasks import load_task
 from skillneurons.tracking import Tracking
 from table_walk import lacking
-from test_stage_suppress import artifact, client, runs, some_neurons
+from test_stage_suppress import some_neurons
+from tracked import artifact, client, refusal, runs
 
 K, N, SEEDS = 3, 33, (0, 1)
 FAMILIES = {"quips": "sentiment", "jests": "sentiment", "tales": "nli"}
@@ -116,20 +117,8 @@ def place(tuned, workplace, monkeypatch):
 
 @pytest.fixture
 def refused(place, capsys, monkeypatch):
-    def no_loading(self: BackboneInfo, **_: object) -> None:
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr(BackboneInfo, "load", no_loading)
-    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
     def run(**parameters: object) -> str:
-        before = len(runs("transfer"))
-        assert main(words("transfer", **{**place, **ASKED, **parameters})) == 2
-        line = capsys.readouterr().err.strip()
-        assert line.startswith("skillneurons: ")
-        assert "\n" not in line
-        assert len(runs("transfer")) == before
-        return line
+        return refusal("transfer", capsys, monkeypatch, **{**place, **ASKED, **parameters})
 
     return run
 

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -36,7 +36,25 @@ class StageConfig(BaseModel):
     config: str | None = Field(None, description="start from the configuration of runs:/<id>")
 
 
-class TuneConfig(StageConfig, TuneSettings):
+class ComputeConfig(StageConfig):
+    """What every entry point that loads a model takes."""
+
+    threads: int = Field(0, ge=0, description="CPU threads a process; 0: as torch chooses")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
+
+    @model_validator(mode="after")
+    def _there_is_such_a_device(self) -> Self:
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device=cuda needs a GPU that torch sees|none|Use device=auto or device=cpu")
+        return self
+
+    @property
+    def device_type(self) -> str:
+        """`cuda` or `cpu`, as asked for or as there is."""
+        return "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+class TuneConfig(ComputeConfig, TuneSettings):
     """What `tune` takes."""
 
     model: str = Field(description="a name in experiments/models, a folder, a .gguf file, or a hub id")
@@ -61,8 +79,6 @@ class TuneConfig(StageConfig, TuneSettings):
     max_eval_rows: int | None = Field(None, ge=1, description="subsample dev and test by row hash")
     eval_batch_size: int = Field(64, ge=1, description="rows per forward pass in evaluation")
     processes: int = Field(0, ge=0, description="data-parallel processes; 0: the GPUs present, else 1")
-    threads: int = Field(0, ge=0, description="CPU threads a process; 0: as torch chooses")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
 
     @model_validator(mode="after")
     def _consistent(self) -> "TuneConfig":
@@ -81,16 +97,7 @@ class TuneConfig(StageConfig, TuneSettings):
                 f"warmup_steps must be fewer than max_steps|{self.warmup_steps} of {self.max_steps}"
                 "|Shorten the warm-up"
             )
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device=cuda needs a GPU that torch sees|none|Use device=auto or device=cpu")
         return self
-
-    @property
-    def device_type(self) -> str:
-        """`cuda` or `cpu`, as asked for or as there is."""
-        if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        return self.device
 
     @property
     def settings(self) -> TuneSettings:
@@ -122,7 +129,7 @@ OPERATIONAL = {
 }
 
 
-class PretrainConfig(StageConfig):
+class PretrainConfig(ComputeConfig):
     """What `pretrain` takes; the recipe decides the weights, the rest says where and how fast."""
 
     corpus: str = Field(description="folder of <data set>/train.jsonl")
@@ -132,11 +139,9 @@ class PretrainConfig(StageConfig):
     steps: int | None = Field(None, ge=1, description="instead of the recipe's train.steps")
     seed: int | None = Field(None, ge=0, description="instead of the recipe's seed")
     save_every: int = Field(100, ge=1, description="steps between checkpoints")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: as torch chooses")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
 
 
-class DiscoverConfig(StageConfig):
+class DiscoverConfig(ComputeConfig):
     """What `discover` takes."""
 
     prompts: str = Field(
@@ -156,16 +161,9 @@ class DiscoverConfig(StageConfig):
     max_length: int | None = Field(None, ge=8, description="T, tokens of text kept; else as tuned")
     eval_batch_size: int = Field(32, ge=1, description="rows per forward pass")
     processes: int = Field(0, ge=0, description="processes that share the rows; 0: the GPUs present, else 1")
-    threads: int = Field(0, ge=0, description="CPU threads a process; 0: as torch chooses")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
-
-    @property
-    def device_type(self) -> str:
-        """`cuda` or `cpu`, as asked for or as there is."""
-        return "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-class SuppressConfig(StageConfig):
+class SuppressConfig(ComputeConfig):
     """What `suppress` takes."""
 
     prompts: str = Field(description="runs:/<tune run>, models:/<name>@<alias> or folders, with commas; one task")
@@ -182,29 +180,17 @@ class SuppressConfig(StageConfig):
     seed: int = Field(0, ge=0, description="of random sets, noise, resampling and the bootstrap")
     max_eval_rows: int | None = Field(None, ge=1, description="subsample test by row hash")
     eval_batch_size: int = Field(64, ge=1, description="rows per forward pass: texts times sets")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: as torch chooses")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
 
     @model_validator(mode="after")
     def _consistent(self) -> "SuppressConfig":
         if not self.rates or not all(0 <= rate <= 100 for rate in self.rates):
             raise ValueError(f"rates are percentages from 0 to 100|{_listed(self.rates)}|E.g. rates=0,1,5,15")
-        if len(set(self.rates)) < len(self.rates):
-            raise ValueError(f"rates must all differ|{_listed(self.rates)}|Name each rate once")
+        _check_differ(self.rates)
         if self.kind == "resample" and self.positions == "all":
             raise ValueError(
                 "kind=resample needs positions=prompt: texts differ in length|positions=all|Add positions=prompt"
             )
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device=cuda needs a GPU that torch sees|none|Use device=auto or device=cpu")
         return self
-
-    @property
-    def device_type(self) -> str:
-        """`cuda` or `cpu`, as asked for or as there is."""
-        if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        return self.device
 
     def deciding(self) -> dict[str, Any]:
         """The values that decide the outcome; prompts, neurons and tasks enter an address by fingerprint."""
@@ -213,7 +199,7 @@ class SuppressConfig(StageConfig):
         return {**values, **noise, "rates": sorted(self.rates)}
 
 
-class RobustnessConfig(StageConfig):
+class RobustnessConfig(ComputeConfig):
     """What `robustness` takes."""
 
     prompts: str = Field(description="runs:/<tune run>, models:/<name>@<alias> or folders, with commas; one task")
@@ -233,30 +219,20 @@ class RobustnessConfig(StageConfig):
     max_length: int | None = Field(None, ge=8, description="T, tokens of text kept; else as tuned")
     max_eval_rows: int | None = Field(None, ge=2, description="subsample test and adversarial rows by row hash")
     eval_batch_size: int = Field(64, ge=1, description="rows per forward pass: texts times sets")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: as torch chooses")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
 
     @model_validator(mode="after")
     def _consistent(self) -> "RobustnessConfig":
         if not self.rates or not all(0 < rate < 100 for rate in self.rates):
             raise ValueError(f"rates are percentages between 0 and 100|{_listed(self.rates)}|E.g. rates=1,5,15")
-        if len(set(self.rates)) < len(self.rates):
-            raise ValueError(f"rates must all differ|{_listed(self.rates)}|Name each rate once")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device=cuda needs a GPU that torch sees|none|Use device=auto or device=cpu")
+        _check_differ(self.rates)
         return self
-
-    @property
-    def device_type(self) -> str:
-        """`cuda` or `cpu`, as asked for or as there is."""
-        return "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
 
     def deciding(self) -> dict[str, Any]:
         """The values that decide the outcome; prompts, neurons and tasks enter an address by fingerprint."""
         return {**self.model_dump(include={"controls", "permutations", "seed"}), "rates": sorted(self.rates)}
 
 
-class TransferConfig(StageConfig):
+class TransferConfig(ComputeConfig):
     """What `transfer` takes."""
 
     prompts: str = Field(
@@ -270,25 +246,17 @@ class TransferConfig(StageConfig):
     seed: int = Field(0, ge=0, description="of random prompts and permutations")
     max_eval_rows: int | None = Field(None, ge=2, description="subsample each test split by row hash")
     eval_batch_size: int = Field(64, ge=1, description="rows per forward pass")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: as torch chooses")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
-
-    @model_validator(mode="after")
-    def _there_is_such_a_device(self) -> "TransferConfig":
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device=cuda needs a GPU that torch sees|none|Use device=auto or device=cpu")
-        return self
-
-    @property
-    def device_type(self) -> str:
-        """`cuda` or `cpu`, as asked for or as there is."""
-        return "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
 
     def deciding(self) -> dict[str, Any]:
         """The values that decide the outcome; prompts, tasks and neurons enter an address by fingerprint."""
         return self.model_dump(
             include={"random_prompts", "seed"} | ({"top", "permutations"} if self.neurons else set())
         )
+
+
+def _check_differ(rates: tuple[float, ...]) -> None:
+    if len(set(rates)) < len(rates):
+        raise ValueError(f"rates must all differ|{_listed(rates)}|Name each rate once")
 
 
 def _listed(numbers: tuple[float, ...]) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from skillneurons.contrast import Contrast, contrast
 from skillneurons.paired import Estimate
 from skillneurons.resampling import Clusters, basic, mean_interval, sign_flip_p
-from skillneurons.selection import Mask, expected_overlap, overlap, random_like, top_neurons
+from skillneurons.selection import Mask, expected_overlap, overlap, random_sets, top_neurons
 from skillneurons.significance import spearman
 from skillneurons.statistics import holm
 
@@ -221,12 +221,6 @@ def consistency(
 
 
 SKILL = "predictivity of the skill neurons"
-
-
-def random_sets(top: Mask, percent: float, controls: int, seed: int) -> Iterator[Mask]:
-    """K sets with as many neurons in each layer; the same for every measure at one percentage."""
-    for k in range(controls):
-        yield random_like(top, np.random.default_rng([seed, round(percent * 1_000_000), k]))
 
 
 def shift_by_layer(

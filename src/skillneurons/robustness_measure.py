@@ -5,6 +5,7 @@ Shapes: S prompts, n adversarial rows, m pairs, C classes, L layers, F FFN width
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from accelerate import Accelerator
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from skillneurons.backbone import Backbone
 from skillneurons.chosen import chosen_activations, standardised_shift
-from skillneurons.consistency import Consistency, Reading, Votes, consistency, random_sets, shift_by_layer
+from skillneurons.consistency import Consistency, Reading, Votes, consistency, shift_by_layer
 from skillneurons.contrast import Contrast
 from skillneurons.encoding import Encoded, mix
 from skillneurons.evaluation import score
@@ -20,7 +21,7 @@ from skillneurons.neurons import Neurons
 from skillneurons.resampling import Clusters
 from skillneurons.restoration import ALL, Direction, Patched, Restored, restored
 from skillneurons.robustness_plan import Attacked, RobustnessPlan
-from skillneurons.selection import Mask, top_neurons
+from skillneurons.selection import Mask, random_sets, top_neurons
 from skillneurons.subjects import Subject
 from skillneurons.suppress_report import Measured
 from skillneurons.suppression import Intervention, Sets, sets_at, suppressed_scores
@@ -80,6 +81,11 @@ class Bench:
     backbone: Backbone
     say: Say
 
+    @cached_property
+    def own(self) -> Encoded:
+        """The clean test rows, tokenised once for all sets."""
+        return self.plan.own.encode(self.plan.info)
+
     def scores(self, of: Subject, encoded: Encoded) -> Scores:
         """Label scores `[S, n, C]` of the untouched model."""
         accelerator = Accelerator(cpu=self.plan.config.device_type == "cpu")
@@ -103,7 +109,7 @@ class Bench:
         main = self.plan.neurons[-1]
         found = [self._sets(main.ranking), self._sets(sites[-1].consistency.predictivity)]
         suppressed = self._suppressed(attacked.rows, rows, main, found[0], attacked.clusters)
-        reverse = self._suppressed(self.plan.own, self.plan.own.encode(self.plan.info), main, found[1], None)
+        reverse = self._suppressed(self.plan.own, self.own, main, found[1], None)
         self.say(f"{attacked.name}: suppression read")
         return SetMeasured(attacked, scores, clean_scores, same, sites, suppressed, reverse, (found[0], found[1]))
 

@@ -3,6 +3,7 @@
 A set is a boolean array `[L, F]`. Shapes: L layers, F FFN width.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -40,6 +41,12 @@ def random_like(chosen: Mask, rng: np.random.Generator) -> Mask:
     """A random set with as many neurons in each layer."""
     order = rng.permuted(np.tile(np.arange(chosen.shape[1]), (len(chosen), 1)), axis=1)
     return np.asarray(np.argsort(order, axis=1) < chosen.sum(axis=1, keepdims=True))
+
+
+def random_sets(chosen: Mask, percent: float, count: int, seed: int) -> Iterator[Mask]:
+    """Random sets with as many neurons in each layer, the same for every measure at one percentage."""
+    for k in range(count):
+        yield random_like(chosen, np.random.default_rng([seed, round(percent * 1_000_000), k]))
 
 
 def overlap(a: Mask, b: Mask) -> NDArray[np.float64]:

@@ -1,6 +1,5 @@
 """`discover`: the skill neurons of a task's prompts, with chance levels."""
 
-import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import fields
@@ -22,15 +21,14 @@ from skillneurons.config import DiscoverConfig, parse
 from skillneurons.discover_plan import DiscoverPlan, plan
 from skillneurons.discovery import Counted, Question, combine, count
 from skillneurons.display import clock
-from skillneurons.errors import InputError
 from skillneurons.estimate import forward_seconds
 from skillneurons.launching import is_worker, launch
 from skillneurons.neuron_cards import NeuronCard, make_cards, page
 from skillneurons.neuron_figures import predictivity_by_layer, significant_by_layer, specificity_matrix
 from skillneurons.neurons import Neurons
 from skillneurons.registry import fetch_neurons
-from skillneurons.stage_tune import environment, process_count
-from skillneurons.tracking import ADDRESS, SAME_AS, Run, Tracking
+from skillneurons.stage_tune import environment, older_config, process_count
+from skillneurons.tracking import ADDRESS, Run, Tracking
 from skillneurons.tune_seed import peak_memory_mb
 
 _NOT_KEPT = {"rerun", "dry_run", "config"}
@@ -42,10 +40,8 @@ def run(given: Mapping[str, str], console: Console) -> int:
     base: dict[str, Any] | None = None
     if reference := given.get("config"):
         tracking = Tracking.connect()
-        base = _older(tracking, reference)
+        base = older_config(tracking, reference, DiscoverConfig)
     config = parse(DiscoverConfig, given, base)
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device=cuda needs a GPU that torch sees", "none", "Use device=auto or device=cpu.")
     tracking = tracking or Tracking.connect()
     checked = plan(config, tracking)
     if config.dry_run:
@@ -66,10 +62,7 @@ def execute(plan: DiscoverPlan, tracking: Tracking, console: Console, parent: Ru
     """Do the work of a checked command, or find the finished run that did it; its id, and whether it was found."""
     address = plan.address
     if not plan.config.rerun and (done := tracking.finished(address)):
-        if parent is not None or os.environ.get("MLFLOW_RUN_ID"):
-            tags = {SAME_AS: done, "skillneurons.stage": "discover"}
-            with tracking.run(f"discover {plan.title} (found)", tags, parent, adopt=parent is None) as run:
-                run.note(f"The same command had finished as run `{done}`; nothing was done again.")
+        tracking.point("discover", plan.title, done, parent)
         return done, True
     torch.set_num_threads(plan.config.threads or torch.get_num_threads())
     accelerator = Accelerator(cpu=plan.config.device_type == "cpu")
@@ -191,9 +184,3 @@ def _table(tracking: Tracking, run_id: str) -> Table:
             card.highest.partition(" · ")[0],
         )
     return shown
-
-
-def _older(tracking: Tracking, reference: str) -> dict[str, Any]:
-    run_id = reference.removeprefix("runs:/").strip("/")
-    text = tracking.text(tracking.tag(run_id, SAME_AS) or run_id, "config.yaml")
-    return {k: v for k, v in yaml.safe_load(text).items() if k in DiscoverConfig.model_fields}

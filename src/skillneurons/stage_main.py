@@ -8,6 +8,7 @@ from rich.console import Console
 from skillneurons import discover_plan, stage_discover, stage_robustness, stage_suppress, stage_tune
 from skillneurons.config import DiscoverConfig, RobustnessConfig, SuppressConfig, parse
 from skillneurons.errors import InputError
+from skillneurons.measuring import announce
 from skillneurons.tasks import load_task
 from skillneurons.tracking import Run, Tracking
 from skillneurons.tune_plan import TunePlan
@@ -67,7 +68,7 @@ def _suppress(plan: TunePlan, tuned: str, neurons: str, tracking: Tracking, cons
     sweep = {"neurons": f"runs:/{neurons}", "rates": RATES, "controls": CONTROLS, "max_eval_rows": TEST_ROWS}
     config = parse(SuppressConfig, {}, {**_shared(plan, tuned), **sweep})
     outcome = stage_suppress.execute(stage_suppress.prepare(config, tracking), tracking, console, parent)
-    stage_suppress.announce(outcome, tracking, console)
+    announce(outcome, tracking, console, stage_suppress.FIGURE)
     return outcome.finding
 
 
@@ -92,7 +93,7 @@ def _robustness(
     shared = {key: value for key, value in _shared(plan, tuned).items() if key != "task"}
     config = parse(RobustnessConfig, {}, {**shared, **asked})
     outcome = stage_robustness.execute(stage_robustness.prepare(config, tracking), tracking, console, parent)
-    stage_robustness.announce(outcome, tracking, console)
+    announce(outcome, tracking, console, stage_robustness.FIGURES)
     return [outcome.finding]
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from accelerate import Accelerator
 from rich.console import Console
 
@@ -18,8 +17,8 @@ from skillneurons.pretrain_card import Made, card, check_model, write_model
 from skillneurons.pretrain_plan import PretrainPlan, Ready, make_ready, plan
 from skillneurons.pretraining import PretrainProgress, Trained, pretrain
 from skillneurons.registry import CHILDREN
-from skillneurons.stage_tune import environment
-from skillneurons.tracking import ADDRESS, SAME_AS, Run, Tracking
+from skillneurons.stage_tune import environment, older_config
+from skillneurons.tracking import ADDRESS, Run, Tracking
 
 # 4 layers x 256; measured on two cores of an EPYC: 4,200 for the masked LM, 3,300 for the encoder-decoder (a GPU: a
 # guess)
@@ -31,7 +30,7 @@ _NOT_KEPT = {"rerun", "dry_run", "config", "data_dir"}
 def run(given: Mapping[str, str], console: Console) -> int:
     """Carry out `pretrain`; returns the exit code."""
     tracking = Tracking.connect() if given.get("config") else None
-    checked = plan(given, _older(tracking, given["config"]) if tracking else None)
+    checked = plan(given, older_config(tracking, given["config"], PretrainConfig) if tracking else None)
     if checked.config.dry_run:
         console.print(dry_run(checked), highlight=False, markup=False, soft_wrap=True)
         return 0
@@ -170,12 +169,6 @@ def _fetch(plan: PretrainPlan, tracking: Tracking, run_id: str, name: str) -> No
     there = check_model(plan.out / name)
     if there is None or there["address"] != plan.address(name):
         tracking.download(run_id, MODEL, plan.out / name)
-
-
-def _older(tracking: Tracking, reference: str) -> dict[str, Any]:
-    run_id = reference.removeprefix("runs:/").strip("/")
-    text = tracking.text(tracking.tag(run_id, SAME_AS) or run_id, "config.yaml")
-    return {k: v for k, v in yaml.safe_load(text).items() if k in PretrainConfig.model_fields}
 
 
 def _closing(plan: PretrainPlan, run_id: str, reused: bool) -> list[str]:

@@ -1,24 +1,21 @@
 """`robustness`: adversarial accuracy, what becomes of the skill neurons, and whether attacks work through them."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 import yaml
-from accelerate import Accelerator
 from rich.console import Console
 
-from skillneurons.checkpoints import alone
-from skillneurons.config import RobustnessConfig, parse
+from skillneurons.config import RobustnessConfig
 from skillneurons.contrast import share
 from skillneurons.display import clock
 from skillneurons.errors import InputError
 from skillneurons.estimate import forward_seconds
+from skillneurons.measuring import Outcome, announce, configured, found, worked
 from skillneurons.registry import fetch, fetch_neurons
 from skillneurons.robustness_figures import Point, comparison
 from skillneurons.robustness_measure import Bench, SetMeasured
@@ -26,33 +23,20 @@ from skillneurons.robustness_plan import RobustnessPlan, plan
 from skillneurons.robustness_report import Report
 from skillneurons.robustness_set import SetReport
 from skillneurons.significance import spearman
-from skillneurons.stage_tune import environment
-from skillneurons.tracking import ADDRESS, NOTE, SAME_AS, Run, Tracking
+from skillneurons.tracking import SAME_AS, Run, Tracking
 
-SUMMARY, COMPARED = "summary.json", "comparison.json"
-_NOT_KEPT = {"rerun", "dry_run", "config"}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Where the result of a robustness command is, what it says, and its report unless it was `reused`."""
-
-    run_id: str
-    reused: bool
-    finding: str
-    report: Report | None = None
+SUMMARY, COMPARED, FIGURES = "summary.json", "comparison.json", "figures"
 
 
 def run(given: Mapping[str, str], console: Console) -> int:
     """Carry out `robustness`; returns the exit code."""
-    config = None if given.get("config") else parse(RobustnessConfig, given)
-    tracking = Tracking.connect()
-    checked = prepare(config or parse(RobustnessConfig, given, _older(tracking, given["config"])), tracking)
-    others = compared(tracking, checked.config.compare)
-    if checked.config.dry_run:
+    config, tracking = configured(RobustnessConfig, given)
+    checked = prepare(config, tracking)
+    others = compared(tracking, config.compare)
+    if config.dry_run:
         console.print(dry_run(checked), highlight=False, markup=False, soft_wrap=True)
         return 0
-    return announce(execute(checked, tracking, console, others=others), tracking, console)
+    return announce(execute(checked, tracking, console, others=others), tracking, console, FIGURES)
 
 
 def prepare(config: RobustnessConfig, tracking: Tracking) -> RobustnessPlan:
@@ -88,39 +72,16 @@ def execute(
     others: Sequence[pd.DataFrame] = (),
 ) -> Outcome:
     """Do the work of a checked command, or find the finished run that did it."""
-    address, config = plan.address, plan.config
-    if not config.rerun and (done := tracking.finished(address)):
+    if known := found("robustness", plan, tracking, parent):
         if others:
-            _compare(Run(tracking.client, done), _summary(tracking, done), others, tracking.tag(done, NOTE) or "")
-        return _point_to(tracking, plan, done, parent)
-    torch.set_num_threads(config.threads or torch.get_num_threads())
-    accelerator = Accelerator(cpu=config.device_type == "cpu")
-    with alone(address):
-        tags = {"skillneurons.stage": "robustness", ADDRESS: address, **environment(accelerator, config)}
-        with tracking.run(f"robustness {plan.title}", tags, parent, adopt=parent is None) as run:
-            tracking.supersede(address, run)
-            _describe(plan, run)
-            started = time.perf_counter()
-            report, measured = _measure(plan, accelerator.device, console)
-            _record(plan, run, report, measured, others, time.perf_counter() - started)
+            _compare(Run(tracking.client, known.run_id), _summary(tracking, known.run_id), others, known.finding)
+        return known
+    with worked("robustness", plan, tracking, parent) as (run, accelerator):
+        _describe(plan, run)
+        started = time.perf_counter()
+        report, measured = _measure(plan, accelerator.device, console)
+        _record(plan, run, report, measured, others, time.perf_counter() - started)
     return Outcome(run.id, False, report.finding(), report)
-
-
-def announce(outcome: Outcome, tracking: Tracking, console: Console) -> int:
-    """Say what came out and where it is; returns the exit code."""
-    run = Run(tracking.client, outcome.run_id)
-    if outcome.report is not None:
-        console.print(outcome.report.rich_table())
-    again = f"This configuration has finished as run {outcome.run_id}; rerun=true works it again."
-    for line in (
-        *([again] if outcome.reused else []),
-        outcome.finding.replace("**", ""),
-        f"pictures: {run.artifact_path('figures')}",
-        f"run: {outcome.run_id}",
-        f"the UI: {tracking.ui}",
-    ):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    return 0
 
 
 def dry_run(plan: RobustnessPlan) -> str:
@@ -145,21 +106,12 @@ def dry_run(plan: RobustnessPlan) -> str:
     )
 
 
-def _point_to(tracking: Tracking, plan: RobustnessPlan, done: str, parent: Run | None) -> Outcome:
-    """Name the finished run; a run that `mlflow run` made for us only points to it."""
-    if parent is not None or os.environ.get("MLFLOW_RUN_ID"):
-        tags = {SAME_AS: done, "skillneurons.stage": "robustness"}
-        with tracking.run(f"robustness {plan.title} (found)", tags, parent, adopt=parent is None) as run:
-            run.note(f"The same command had finished as run `{done}`; nothing was done again.")
-    return Outcome(done, True, tracking.tag(done, NOTE) or "")
-
-
 def _measure(plan: RobustnessPlan, device: torch.device, console: Console) -> tuple[Report, list[SetMeasured]]:
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
     bench = Bench(plan, plan.info.load(device=device, dtype=torch.float32), say)
-    scores = bench.scores(plan.own, plan.own.encode(plan.info))
+    scores = bench.scores(plan.own, bench.own)
     own = share(scores.argmax(-1) == plan.own.split.labels)
     say(f"{plan.title}: clean test read, {len(plan.own.split)} rows")
     measured = [bench.measure(attacked) for attacked in plan.attacked]
@@ -169,9 +121,6 @@ def _measure(plan: RobustnessPlan, device: torch.device, console: Console) -> tu
 
 
 def _describe(plan: RobustnessPlan, run: Run) -> None:
-    values = plan.config.model_dump(mode="json")
-    run.params({name: value for name, value in values.items() if value is not None})
-    run.yaml({name: value for name, value in values.items() if name not in _NOT_KEPT}, "config.yaml")
     run.inputs([plan.own.split, *(one.pairs.adversarial for one in plan.attacked)])
     neurons = ",".join(one.fingerprint for one in plan.neurons)
     run.tags({"skillneurons.neurons": neurons, "skillneurons.backbone": plan.info.fingerprint})
@@ -190,11 +139,12 @@ def _record(
         run.parquet(_predictions(plan, one), f"predictions/{one.attacked.name}.parquet")
     for path, figure in report.figures().items():
         run.figure(figure, path)
-    for path, frame in report.tables().items():
+    tables, finding = report.tables(), report.finding()
+    for path, frame in tables.items():
         run.table(frame, path)
-    run.note(report.finding())
+    run.note(finding)
     if others:
-        _compare(run, report.tables()[SUMMARY], others, report.finding())
+        _compare(run, tables[SUMMARY], others, finding)
 
 
 def _compare(run: Run, own: pd.DataFrame, others: Sequence[pd.DataFrame], finding: str) -> None:
@@ -254,9 +204,3 @@ def _point(row: Mapping[str, Any]) -> Point:
     clean, changed = ends("clean_accuracy", "clean"), ends("adversarial_accuracy", "adversarial")
     held = ends("skill_predictivity", "skill_predictivity")
     return Point(str(row["backbone"]), str(row["set"]), clean, changed, held, float(row["majority"]))
-
-
-def _older(tracking: Tracking, reference: str) -> dict[str, Any]:
-    run_id = reference.removeprefix("runs:/").strip("/")
-    text = tracking.text(tracking.tag(run_id, SAME_AS) or run_id, "config.yaml")
-    return {k: v for k, v in yaml.safe_load(text).items() if k in RobustnessConfig.model_fields}

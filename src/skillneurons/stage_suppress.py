@@ -1,34 +1,27 @@
 """`suppress`: does the model need its skill neurons? Accuracy with them changed, beside random sets."""
 
-import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-import yaml
-from accelerate import Accelerator
 from rich.console import Console
 
 from skillneurons.backbone import Backbone
-from skillneurons.checkpoints import alone
-from skillneurons.config import SuppressConfig, parse
+from skillneurons.config import SuppressConfig
 from skillneurons.display import clock
 from skillneurons.estimate import EFFICIENCY, matrix_rate
 from skillneurons.figures import suppression_curves
+from skillneurons.measuring import Outcome, announce, configured, found, worked
 from skillneurons.registry import fetch, fetch_neurons
-from skillneurons.stage_tune import environment
 from skillneurons.subjects import Subject
 from skillneurons.suppress_plan import SuppressPlan, plan
 from skillneurons.suppress_report import Measured, Report
 from skillneurons.suppression import suppressed_scores
-from skillneurons.tracking import ADDRESS, NOTE, SAME_AS, Run, Tracking
+from skillneurons.tracking import Run, Tracking
 
 TABLE, ROWS, FIGURE = "suppression.json", "predictions/test.parquet", "figures/suppression.png"
-_NOT_KEPT = {"rerun", "dry_run", "config"}
 _WORDS = {
     "zero": "set to 0",
     "mean": "set to the baseline's mean",
@@ -37,25 +30,14 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Where the result of a suppress command is, what it says, and its table unless it was `reused`."""
-
-    run_id: str
-    reused: bool
-    finding: str
-    report: Report | None = None
-
-
 def run(given: Mapping[str, str], console: Console) -> int:
     """Carry out `suppress`; returns the exit code."""
-    config = None if given.get("config") else parse(SuppressConfig, given)
-    tracking = Tracking.connect()
-    checked = prepare(config or parse(SuppressConfig, given, _older(tracking, given["config"])), tracking)
-    if checked.config.dry_run:
+    config, tracking = configured(SuppressConfig, given)
+    checked = prepare(config, tracking)
+    if config.dry_run:
         console.print(dry_run(checked), highlight=False, markup=False, soft_wrap=True)
         return 0
-    return announce(execute(checked, tracking, console), tracking, console)
+    return announce(execute(checked, tracking, console), tracking, console, FIGURE)
 
 
 def prepare(config: SuppressConfig, tracking: Tracking) -> SuppressPlan:
@@ -67,48 +49,16 @@ def prepare(config: SuppressConfig, tracking: Tracking) -> SuppressPlan:
 
 def execute(plan: SuppressPlan, tracking: Tracking, console: Console, parent: Run | None = None) -> Outcome:
     """Do the work of a checked command, or find the finished run that did it."""
-    address, config = plan.address, plan.config
-    if not config.rerun and (done := tracking.finished(address)):
-        return point_to(tracking, plan, done, parent)
-    torch.set_num_threads(config.threads or torch.get_num_threads())
-    accelerator = Accelerator(cpu=config.device_type == "cpu")
-    with alone(address):
-        tags = {"skillneurons.stage": "suppress", ADDRESS: address, **environment(accelerator, config)}
-        with tracking.run(f"suppress {plan.title}", tags, parent, adopt=parent is None) as run:
-            tracking.supersede(address, run)
-            _describe(plan, run)
-            started = time.perf_counter()
-            measured = _measure_all(plan, accelerator.device, console)
-            effects = [effect for one in measured for effect in one.effects(plan.sets, config.seed)]
-            report = Report(plan.title, how(plan), config.keep, effects)
-            _record(plan, run, measured, report, time.perf_counter() - started)
+    if known := found("suppress", plan, tracking, parent):
+        return known
+    with worked("suppress", plan, tracking, parent) as (run, accelerator):
+        _describe(plan, run)
+        started = time.perf_counter()
+        measured = _measure_all(plan, accelerator.device, console)
+        effects = [effect for one in measured for effect in one.effects(plan.sets, plan.config.seed)]
+        report = Report(plan.title, how(plan), plan.config.keep, effects)
+        _record(plan, run, measured, report, time.perf_counter() - started)
     return Outcome(run.id, False, report.finding(), report)
-
-
-def point_to(tracking: Tracking, plan: SuppressPlan, done: str, parent: Run | None) -> Outcome:
-    """Name the finished run; a run that `mlflow run` made for us only points to it."""
-    if parent is not None or os.environ.get("MLFLOW_RUN_ID"):
-        tags = {SAME_AS: done, "skillneurons.stage": "suppress"}
-        with tracking.run(f"suppress {plan.title} (found)", tags, parent, adopt=parent is None) as run:
-            run.note(f"The same command had finished as run `{done}`; nothing was done again.")
-    return Outcome(done, True, tracking.tag(done, NOTE) or "")
-
-
-def announce(outcome: Outcome, tracking: Tracking, console: Console) -> int:
-    """Say what came out and where it is; returns the exit code."""
-    run = Run(tracking.client, outcome.run_id)
-    if outcome.report is not None:
-        console.print(outcome.report.rich_table())
-    again = f"This configuration has finished as run {outcome.run_id}; rerun=true works it again."
-    for line in (
-        *([again] if outcome.reused else []),
-        outcome.finding.replace("**", ""),
-        f"picture: {run.artifact_path(FIGURE)}",
-        f"run: {outcome.run_id}",
-        f"the UI: {tracking.ui}",
-    ):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    return 0
 
 
 def how(plan: SuppressPlan) -> str:
@@ -175,9 +125,6 @@ def _measure(plan: SuppressPlan, subject: Subject, backbone: Backbone, console: 
 
 
 def _describe(plan: SuppressPlan, run: Run) -> None:
-    values = plan.config.model_dump(mode="json")
-    run.params({name: value for name, value in values.items() if value is not None})
-    run.yaml({name: value for name, value in values.items() if name not in _NOT_KEPT}, "config.yaml")
     run.inputs([subject.split for subject in plan.subjects])
     run.tags({"skillneurons.neurons": plan.neurons.fingerprint, "skillneurons.backbone": plan.info.fingerprint})
 
@@ -194,9 +141,3 @@ def _record(plan: SuppressPlan, run: Run, measured: list[Measured], report: Repo
 def _opening(plan: SuppressPlan) -> str:
     sizes = ", ".join(f"{s.task.name} {len(s.split)} rows, {len(s.prompts)} prompts" for s in plan.subjects)
     return f"{plan.title}: test {sizes}"
-
-
-def _older(tracking: Tracking, reference: str) -> dict[str, Any]:
-    run_id = reference.removeprefix("runs:/").strip("/")
-    text = tracking.text(tracking.tag(run_id, SAME_AS) or run_id, "config.yaml")
-    return {k: v for k, v in yaml.safe_load(text).items() if k in SuppressConfig.model_fields}

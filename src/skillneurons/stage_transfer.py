@@ -1,9 +1,7 @@
 """`transfer`: the accuracy of every task under every task's prompts, beside random ones and beside the neurons."""
 
-import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -13,17 +11,17 @@ from rich.console import Console
 
 from skillneurons import fingerprints
 from skillneurons.backbone import Backbone
-from skillneurons.checkpoints import FileCheckpoint, alone
-from skillneurons.config import TransferConfig, parse
+from skillneurons.checkpoints import FileCheckpoint
+from skillneurons.config import TransferConfig
 from skillneurons.display import clock
 from skillneurons.encoding import mix
 from skillneurons.estimate import forward_seconds
 from skillneurons.evaluation import score
 from skillneurons.initialisation import like_vocabulary
+from skillneurons.measuring import Outcome, announce, configured, found, worked
 from skillneurons.registry import fetch, fetch_neurons
 from skillneurons.similarity import similarity
-from skillneurons.stage_tune import environment, older_config
-from skillneurons.tracking import ADDRESS, NOTE, SAME_AS, Run, Tracking
+from skillneurons.tracking import Run, Tracking
 from skillneurons.transfer_cells import RANDOM, Measured, Reader, lines
 from skillneurons.transfer_figures import transfer_and_overlap, transfer_matrix
 from skillneurons.transfer_panels import heats, overlaps, points
@@ -37,29 +35,16 @@ TABLE, FAMILIES, CORRELATIONS, OVERLAP = (
     "overlap.json",
 )
 FIGURE, OVERLAP_FIGURE = "figures/transfer.png", "figures/transfer_overlap.png"
-_NOT_KEPT = {"rerun", "dry_run", "config"}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Where the result of a transfer command is, what it says, and its tables unless it was `reused`."""
-
-    run_id: str
-    reused: bool
-    finding: str
-    report: Report | None = None
 
 
 def run(given: Mapping[str, str], console: Console) -> int:
     """Carry out `transfer`; returns the exit code."""
-    config = None if given.get("config") else parse(TransferConfig, given)
-    tracking = Tracking.connect()
-    base = older_config(tracking, given["config"], TransferConfig) if config is None else None
-    checked = prepare(config or parse(TransferConfig, given, base), tracking)
-    if checked.config.dry_run:
+    config, tracking = configured(TransferConfig, given)
+    checked = prepare(config, tracking)
+    if config.dry_run:
         console.print(dry_run(checked), highlight=False, markup=False, soft_wrap=True)
         return 0
-    return announce(execute(checked, tracking, console), tracking, console)
+    return announce(execute(checked, tracking, console), tracking, console, FIGURE)
 
 
 def prepare(config: TransferConfig, tracking: Tracking) -> TransferPlan:
@@ -71,49 +56,17 @@ def prepare(config: TransferConfig, tracking: Tracking) -> TransferPlan:
 
 def execute(plan: TransferPlan, tracking: Tracking, console: Console, parent: Run | None = None) -> Outcome:
     """Do the work of a checked command, or find the finished run that did it."""
-    address, config = plan.address, plan.config
-    if not config.rerun and (done := tracking.finished(address)):
-        return point_to(tracking, plan, done, parent)
-    torch.set_num_threads(config.threads or torch.get_num_threads())
-    accelerator = Accelerator(cpu=config.device_type == "cpu")
-    with alone(address):
-        tags = {"skillneurons.stage": "transfer", ADDRESS: address, **environment(accelerator, config)}
-        with tracking.run(f"transfer {plan.title}", tags, parent, adopt=parent is None) as run:
-            tracking.supersede(address, run)
-            _describe(plan, run)
-            started = time.perf_counter()
-            measured = list(_measure_all(plan, accelerator, console))
-            report = report_of(plan, measured)
-            _record(run, measured, report, time.perf_counter() - started)
+    if known := found("transfer", plan, tracking, parent):
+        return known
+    with worked("transfer", plan, tracking, parent) as (run, accelerator):
+        _describe(plan, run)
+        started = time.perf_counter()
+        measured = list(_measure_all(plan, accelerator, console))
+        report = report_of(plan, measured)
+        _record(run, measured, report, time.perf_counter() - started)
     for target in plan.targets:
         FileCheckpoint(plan.target_address(target)).drop()
     return Outcome(run.id, False, report.finding(), report)
-
-
-def point_to(tracking: Tracking, plan: TransferPlan, done: str, parent: Run | None) -> Outcome:
-    """Name the finished run; a run that `mlflow run` made for us only points to it."""
-    if parent is not None or os.environ.get("MLFLOW_RUN_ID"):
-        tags = {SAME_AS: done, "skillneurons.stage": "transfer"}
-        with tracking.run(f"transfer {plan.title} (found)", tags, parent, adopt=parent is None) as run:
-            run.note(f"The same command had finished as run `{done}`; nothing was done again.")
-    return Outcome(done, True, tracking.tag(done, NOTE) or "")
-
-
-def announce(outcome: Outcome, tracking: Tracking, console: Console) -> int:
-    """Say what came out and where it is; returns the exit code."""
-    run = Run(tracking.client, outcome.run_id)
-    if outcome.report is not None:
-        console.print(outcome.report.rich_table())
-    again = f"This configuration has finished as run {outcome.run_id}; rerun=true works it again."
-    for line in (
-        *([again] if outcome.reused else []),
-        outcome.finding.replace("**", ""),
-        f"picture: {run.artifact_path(FIGURE)}",
-        f"run: {outcome.run_id}",
-        f"the UI: {tracking.ui}",
-    ):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    return 0
 
 
 def report_of(plan: TransferPlan, measured: list[Measured]) -> Report:
@@ -179,9 +132,6 @@ def _predictions(
 
 
 def _describe(plan: TransferPlan, run: Run) -> None:
-    values = plan.config.model_dump(mode="json")
-    run.params({name: value for name, value in values.items() if value is not None})
-    run.yaml({name: value for name, value in values.items() if name not in _NOT_KEPT}, "config.yaml")
     run.inputs([target.split for target in plan.targets])
     run.tags({"skillneurons.backbone": plan.info.fingerprint})
 

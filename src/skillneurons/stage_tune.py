@@ -1,7 +1,6 @@
 """`tune`: one soft prompt a seed on a frozen backbone, tracked and registered."""
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -91,10 +90,7 @@ def execute(plan: TunePlan, tracking: Tracking, console: Console, parent: Run | 
 
 def point_to(tracking: Tracking, plan: TunePlan, done: str, parent: Run | None) -> Outcome:
     """Name the finished run; a run that `mlflow run` made for us only points to it."""
-    if parent is not None or os.environ.get("MLFLOW_RUN_ID"):
-        tags = {SAME_AS: done, "skillneurons.stage": "tune"}
-        with tracking.run(f"tune {plan.title} (found)", tags, parent, adopt=parent is None) as run:
-            run.note(f"The same command had finished as run `{done}`; nothing was done again.")
+    tracking.point("tune", plan.title, done, parent)
     children = (tracking.tag(done, CHILDREN) or "").split(",")
     results = [SeedResult.from_dict(json.loads(tracking.text(child, RESULT_FILE))) for child in children]
     return Outcome(done, True, Summary.of(plan.title, results))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from skillneurons.backbone import Backbone, Inputs, LabelWords
 from skillneurons.encoding import Encoded, batches_by_length, mix
-from skillneurons.selection import Mask, Ranking, random_like, top_neurons
+from skillneurons.selection import Mask, Ranking, random_sets, top_neurons
 from skillneurons.sites import Site, at
 from skillneurons.taps import Tap
 
@@ -88,8 +88,7 @@ def sets_at(
     top = top_neurons(predictivity, rate, ranking)
     if not top.any() or top.all():
         return Sets(rate, top ^ keep, None)
-    streams = (np.random.default_rng([seed, round(rate * 1_000_000), k]) for k in range(controls))
-    return Sets(rate, top ^ keep, np.stack([random_like(top, rng) for rng in streams]) ^ keep)
+    return Sets(rate, top ^ keep, np.stack(list(random_sets(top, rate, controls, seed))) ^ keep)
 
 
 def suppressed_scores(

@@ -139,6 +139,17 @@ class Tracking:
         runs = self._with_address(address, "FINISHED")
         return next((run.info.run_id for run in runs if SAME_AS not in run.data.tags), None)
 
+    def point(self, stage: str, title: str, done: str, parent: "Run | None" = None) -> None:
+        """Where a run is expected of a command that had finished: one that points to the run that did it.
+
+        It is a child of `parent`, or the run that `mlflow run` has made; without either nothing is written.
+        """
+        if parent is None and not os.environ.get("MLFLOW_RUN_ID"):
+            return
+        tags = {SAME_AS: done, "skillneurons.stage": stage}
+        with self.run(f"{stage} {title} (found)", tags, parent, adopt=parent is None) as run:
+            run.note(f"The same command had finished as run `{done}`; nothing was done again.")
+
     def supersede(self, address: str, by: "Run") -> list[str]:
         """End runs of this address that a crash on this machine left RUNNING; returns their ids.
 

@@ -1,0 +1,45 @@
+"""What tests of stages read back from the tracking store, and how they see a command refused."""
+
+import os
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from conftest import words
+from skillneurons.backbone import BackboneInfo
+from skillneurons.cli import main
+
+
+def client() -> MlflowClient:
+    return MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+
+
+def runs(stage: str) -> list:
+    """The runs of a stage that stand alone."""
+    store = client()
+    where = f"tags.`skillneurons.stage` = '{stage}'"
+    found = store.search_runs([e.experiment_id for e in store.search_experiments()], where)
+    return [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+
+
+def artifact(run, path: str) -> Path:
+    return Path(client().download_artifacts(run.info.run_id, path))
+
+
+def refusal(stage: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> str:
+    """The one line of a command that is refused before a model is loaded, and leaves no run."""
+
+    def no_loading(self: BackboneInfo, **_: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(BackboneInfo, "load", no_loading)
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # importing our tracking sets it
+    before = len(runs(stage))
+    capsys.readouterr()
+    assert main(words(stage, **parameters)) == 2
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("skillneurons: ")
+    assert "\n" not in line
+    assert len(runs(stage)) == before
+    return line
