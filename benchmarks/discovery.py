@@ -1,7 +1,8 @@
 """Discovery beside a bare forward pass over the same rows and batches, and beside an implementation that stores all.
 
 Each round times the implementations in turn in one process; the ratios are of medians. Random weights: speed
-does not depend on them. `python benchmarks/discovery.py [width] [layers] [rows]`.
+does not depend on them. On CUDA where there is one.
+`python benchmarks/discovery.py [roberta or t5] [width] [layers] [rows]`, by default both at base width, 4 layers.
 """
 
 import statistics
@@ -14,29 +15,53 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForMaskedLM
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from skillneurons.backbone import Backbone
 from skillneurons.discovery import Question, combine, count, halves
 from skillneurons.encoding import Encoded, batches_by_length
 from skillneurons.loading import describe
-from skillneurons.sites import site_of
+from skillneurons.neurons import Neurons
+from skillneurons.sites import Site, site_of
+from skillneurons.taps import tapped
 from skillneurons.tokens import LabelWords
 
 P, BATCH, PERMUTATIONS, ROUNDS = 100, 32, 200, 3
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+WORDS = LabelWords(("w5", "w6"), (5, 6), ("w5", "w6"))
+VOCABULARY = {"roberta": 50_265, "t5": 32_128}
 
 
-def a_backbone(folder: Path, width: int, layers: int, vocabulary: int = 50_265) -> Backbone:
-    """A RoBERTa of that width with random weights, and a tokenizer of numbered words."""
+def a_backbone(folder: Path, family: str, width: int, layers: int, vocabulary: int | None = None) -> Backbone:
+    """A RoBERTa or T5 of that width with random weights, and a tokenizer of numbered words."""
+    vocabulary = vocabulary or VOCABULARY[family]
     words = {name: i for i, name in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])}
     words |= {f"w{i}": i for i in range(5, vocabulary)}
     pipeline = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     pipeline.pre_tokenizer = pre_tokenizers.Whitespace()
+    begin = "<s> " if family == "roberta" else ""
     pipeline.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+        single=f"{begin}$A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
     special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "mask_token": "<mask>"}
     PreTrainedTokenizerFast(tokenizer_object=pipeline, unk_token="<unk>", **special).save_pretrained(folder)
+    torch.manual_seed(0)
+    _model(family, width, layers, vocabulary).save_pretrained(folder)
+    return describe(str(folder)).load(device=torch.device(DEVICE))
+
+
+def _model(family: str, width: int, layers: int, vocabulary: int) -> PreTrainedModel:
+    if family == "t5":
+        sizes = {"d_model": width, "d_ff": 4 * width, "d_kv": 64, "num_heads": width // 64, "num_layers": layers}
+        ids = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+        return T5ForConditionalGeneration(T5Config(vocab_size=vocabulary, **sizes, **ids))
     config = RobertaConfig(
         vocab_size=vocabulary,
         hidden_size=width,
@@ -47,22 +72,19 @@ def a_backbone(folder: Path, width: int, layers: int, vocabulary: int = 50_265) 
         type_vocab_size=1,
         pad_token_id=1,
     )
-    torch.manual_seed(0)
-    RobertaForMaskedLM(config).save_pretrained(folder)
-    return describe(str(folder)).load()
+    return RobertaForMaskedLM(config)
 
 
-def rows(n: int, seed: int) -> Encoded:
-    """Texts of 10 to 40 tokens."""
+def rows(n: int, seed: int, begin: tuple[int, ...] = (0,)) -> Encoded:
+    """Texts of 10 to 40 tokens, behind what the family puts before a text."""
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(10, 41, (n,), generator=generator).tolist()
-    texts = [[0, *torch.randint(5, 2_000, (size,), generator=generator).tolist(), 2] for size in lengths]
+    texts = [[*begin, *torch.randint(5, 2_000, (size,), generator=generator).tolist(), 2] for size in lengths]
     return Encoded(texts, torch.arange(n) % 2)
 
 
 def bare(backbone: Backbone, prompt: torch.Tensor, asked: Question) -> None:
     """The forward passes alone: train once, dev once, in the same batches; the label is read."""
-    words = LabelWords(("w5", "w6"), (5, 6), ("w5", "w6"))
     parts = [(asked.train, range(len(asked.train)))]
     parts += [(asked.dev, part) for part in asked.halves[: 1 if asked.protocol == "paper" else 2]]
     with torch.inference_mode():
@@ -70,29 +92,32 @@ def bare(backbone: Backbone, prompt: torch.Tensor, asked: Question) -> None:
             numbers = torch.as_tensor(part)
             for chosen in batches_by_length(encoded.lengths[numbers], BATCH):
                 batch = backbone.info.collate([encoded.rows[i] for i in numbers[chosen].tolist()])
-                backbone.label_scores(prompt, batch, words)
+                backbone.label_scores(prompt, batch.to(DEVICE), WORDS)
 
 
-def storing(backbone: Backbone, prompt: torch.Tensor, asked: Question) -> torch.Tensor:
+def storing(backbone: Backbone, site: Site, prompt: torch.Tensor, asked: Question) -> torch.Tensor:
     """As published: rows padded to 128, activations of all positions kept, the head on all positions."""
     longest = 128
 
     def collect(encoded: Encoded) -> torch.Tensor:
-        kept = []
+        kept, places = [], []
         for start in range(0, len(encoded), BATCH):
             chosen = encoded.rows[start : start + BATCH]
             batch = backbone.info.collate([[*row, *[1] * (longest - len(row))] for row in chosen])
             batch.attention_mask[batch.input_ids == 1] = 0
             seen: list[torch.Tensor] = []
-            inputs = backbone.place(prompt, batch)
-            with backbone.tapped(lambda _, a, seen=seen: seen.append(a.clone())):
-                backbone.model(inputs_embeds=inputs.embeds, attention_mask=inputs.attention_mask)
-            kept.append(torch.stack(seen, dim=1)[:, :, :P].clone())
-        return torch.cat(kept)
+            inputs = backbone.place(prompt, batch.to(DEVICE))
+            with tapped(backbone.model, site.taps(backbone), lambda _, a, seen=seen: seen.append(a.clone())):
+                backbone._scores(inputs, torch.tensor(WORDS.ids), head=None)
+            kept.append(torch.stack(seen, dim=1))
+            places.append(inputs.prompt_positions)
+        where = torch.cat(places)[:, None, :, None].to(DEVICE)
+        return torch.take_along_dim(torch.cat(kept), where, dim=2)
 
     with torch.inference_mode():
         baseline = collect(asked.train).mean(0)
-        hits = (collect(asked.dev) > baseline) == (asked.dev.labels == 1)[:, None, None, None]
+        labels = asked.dev.labels.to(DEVICE)
+        hits = (collect(asked.dev) > baseline) == (labels == 1)[:, None, None, None]
         accuracy = hits.float().mean(0)
     return torch.maximum(accuracy, 1 - accuracy).amax(1)
 
@@ -104,40 +129,49 @@ def median_seconds(implementations: dict[str, Callable[[], object]]) -> dict[str
         for name, run in implementations.items():
             started = time.perf_counter()
             run()
+            if DEVICE == "cuda":
+                torch.cuda.synchronize()
             times[name].append(time.perf_counter() - started)
     return {name: statistics.median(found) for name, found in times.items()}
 
 
-def main(width: int = 768, layers: int = 4, n: int = 96) -> None:
+def main(family: str, width: int = 768, layers: int = 4, n: int = 96) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        backbone = a_backbone(Path(scratch) / "model", width, layers)
-    site, prompt = site_of(backbone.info, "prompt", P), torch.randn(P, width) * 0.02
-    train, dev = rows(n, 1), rows(n, 2)
+        backbone = a_backbone(Path(scratch) / "model", family, width, layers)
+    site, prompt = site_of(backbone.info, "prompt", P), (torch.randn(P, width) * 0.02).to(DEVICE)
+    begin = tuple(backbone.info.frame.begin)
+    train, dev = rows(n, 1, begin), rows(n, 2, begin)
     parts = halves(dev.labels.tolist(), [f"{i:05d}" for i in range(n)])
-    accelerator = Accelerator(cpu=True)
+    accelerator = Accelerator(cpu=DEVICE == "cpu")
     split = Question(train, dev, parts, (1,), 2, "split", PERMUTATIONS, 0, BATCH)
     paper = Question(train, dev, (range(n), range(n)), (1,), 2, "paper", PERMUTATIONS, 0, BATCH)
 
-    def ours(asked: Question) -> object:
-        return combine([count(backbone, site, prompt, asked, accelerator)], asked, {"targets": ["one"]})
+    def ours(asked: Question) -> Neurons:
+        return combine([count(backbone, site, prompt, asked, accelerator)], 1, asked, {"targets": ["one"]})
 
-    bare(backbone, prompt, split)  # warm up
+    # warm up, and see that both find the same neurons: activations differ by rounding between batches
+    bare(backbone, prompt, split)
+    differ = storing(backbone, site, prompt, paper).cpu() - torch.from_numpy(ours(paper).predictivity[0])
+    assert differ.abs().max() <= 2 / n, differ.abs().max()
     seconds = median_seconds(
         {
             "bare, split": lambda: bare(backbone, prompt, split),
             "discover": lambda: ours(split),
             "bare, paper": lambda: bare(backbone, prompt, paper),
             "discover, protocol paper": lambda: ours(paper),
-            "storing": lambda: storing(backbone, prompt, paper),
+            "storing": lambda: storing(backbone, site, prompt, paper),
         }
     )
-    print(f"RoBERTa {layers} x {width}, P={P}, batch {BATCH}, {n} rows of train and of dev, R={PERMUTATIONS}")
+    where = torch.cuda.get_device_name() if DEVICE == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{family} {layers} x {width}, P={P}, batch {BATCH}, {n} rows of train and dev, R={PERMUTATIONS}; {where}")
     for name, value in seconds.items():
         print(f"  {name}: {value:.2f} s")
     print(f"discover / bare: {seconds['discover'] / seconds['bare, split']:.3f}")
     print(f"protocol paper / bare: {seconds['discover, protocol paper'] / seconds['bare, paper']:.3f}")
-    print(f"storing / discover: {seconds['storing'] / seconds['discover']:.2f}")
+    print(f"storing / discover: {seconds['storing'] / seconds['discover']:.2f}", flush=True)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    asked_for = sys.argv[1:]
+    for name in asked_for[:1] or VOCABULARY:
+        main(name, *map(int, asked_for[1:]))

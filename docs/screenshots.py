@@ -77,6 +77,10 @@ class Browser:
     def click(self, xpath: str) -> None:
         self.driver.execute_script("arguments[0].click()", self.element(xpath))
 
+    def follow(self, xpath: str, *words: str) -> str:
+        """Go where a link leads. By its address: a click is lost when the page redraws the link under it."""
+        return self.open(str(self.element(xpath).get_attribute("href")).removeprefix(f"{self.server}/"), *words)
+
     def picture(self, file: Path, height: int = 800, width: int = 1400) -> None:
         self.driver.set_window_size(width, height + (self.driver.get_window_size()["height"] - self._inner_height()))
         _calm(lambda: self.text)

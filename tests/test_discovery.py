@@ -189,7 +189,7 @@ def test_every_array_equals_brute_force(backbones, name, site):
     asked, prompts = question(train, dev), prompts_for(backbone.info)
     found = site_of(backbone.info, site, P)
     counts = [count(backbone, found, prompt, asked, one_process()) for prompt in prompts]
-    got = combine(counts, asked, CARD)
+    got = combine(counts, len(counts), asked, CARD)
     acts = [stored(backbone, name, site, prompt, train) for prompt in prompts]
     dev_acts = [stored(backbone, name, site, prompt, dev) for prompt in prompts]
     want = brute(acts, dev_acts, asked)
@@ -209,7 +209,9 @@ def test_protocol_paper_takes_the_maximum_in_every_permutation(backbones, name):
     train, dev = rows_of(backbone.info, 30), rows_of(backbone.info, 120)
     asked, prompts = question(train, dev, "paper", batch_size=16), prompts_for(backbone.info)
     site = site_of(backbone.info, "prompt", P)
-    got = combine([count(backbone, site, prompt, asked, one_process()) for prompt in prompts], asked, CARD)
+    got = combine(
+        [count(backbone, site, prompt, asked, one_process()) for prompt in prompts], len(prompts), asked, CARD
+    )
     labels, permuted = dev.labels.numpy() == 1, permuted_labels(dev.labels, 30, 0).numpy() == 1
     score, null = [], []
     for prompt in prompts:
@@ -232,14 +234,14 @@ def test_more_than_two_labels_are_taken_one_against_the_rest(backbones):
     train, dev = rows_of(backbone.info, 60, 3), rows_of(backbone.info, 60, 3)
     asked, prompt = question(train, dev, classes=3), prompts_for(backbone.info)[0]
     site = site_of(backbone.info, "prompt", P)
-    got = combine([count(backbone, site, prompt, asked, one_process())], asked, {"targets": ["a", "b", "c"]})
+    got = combine([count(backbone, site, prompt, asked, one_process())], 1, asked, {"targets": ["a", "b", "c"]})
     assert got.predictivity.shape == (3, 3, 48)
     for k in range(3):
         labels = [(part.labels == k).long() for part in (train, dev)]
         binary = Question(
             Encoded(train.rows, labels[0]), Encoded(dev.rows, labels[1]), asked.halves, (1,), 2, "split", 30, 0, 7
         )
-        alone = combine([count(backbone, site, prompt, binary, one_process())], binary, CARD)
+        alone = combine([count(backbone, site, prompt, binary, one_process())], 1, binary, CARD)
         assert (alone.accuracy[0] == got.accuracy[k]).all()
         assert (alone.p_value[0] == got.p_value[k]).all()
         assert alone.auc[0] == pytest.approx(got.auc[k], abs=1e-5)
@@ -398,7 +400,7 @@ def discovered(backbone: Backbone, train: Encoded, dev: Encoded, **more: Any) ->
         train, dev, halves(dev.labels.tolist(), [f"{i:05d}" for i in range(len(dev))]), (1,), 2, batch_size=64, **more
     )
     site = site_of(backbone.info, "prompt", P)
-    return combine([count(backbone, site, unmarked_prompt(), asked, one_process())], asked, CARD), asked
+    return combine([count(backbone, site, unmarked_prompt(), asked, one_process())], 1, asked, CARD), asked
 
 
 def test_planted_neurons_are_found_with_their_signs(tmp_path):
@@ -448,7 +450,8 @@ def test_a_folder_of_neurons_is_the_same_when_read(backbones, tmp_path):
         **CARD, "protocol": "split", "site": "prompt", "stack": "encoder", "task": "x",
         "backbone": {"name": "tiny", "fingerprint": "f"},
     }  # fmt: skip
-    got = combine([count(backbone, site, p, asked, one_process()) for p in prompts_for(backbone.info)], asked, facts)
+    prompts = prompts_for(backbone.info)
+    got = combine((count(backbone, site, p, asked, one_process()) for p in prompts), len(prompts), asked, facts)
     got.save(tmp_path / "neurons")
     again = Neurons.load(tmp_path / "neurons")
     assert again.fingerprint == got.fingerprint

@@ -449,7 +449,7 @@ def ranked(backbone: Backbone) -> np.ndarray:
     asked = Question(train, dev, parts, (1,), 2, batch_size=64)
     site = site_of(backbone.info, "prompt-body", P)
     card = {"targets": ["positive"]}
-    return combine([count(backbone, site, planted_prompt(), asked, one_process())], asked, card).ranking
+    return combine([count(backbone, site, planted_prompt(), asked, one_process())], 1, asked, card).ranking
 
 
 def experiment(backbone: Backbone, ranking: np.ndarray, seed: int = 3) -> tuple[list[Restored], Pair]:

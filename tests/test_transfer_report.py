@@ -1,6 +1,7 @@
 """What a transfer command says, on predictions and neurons that were made up to know the answer."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -118,6 +119,14 @@ def test_a_model_at_chance_is_said_to_be():
     assert "**At chance**: no prompt helps another task" in said
     assert "above the majority rate for 0 of 6 tasks; at chance: a1, a2, b1, b2, c1, c2" in said
     assert "transfer**" not in said
+
+
+def test_tasks_with_fewer_prompts_than_others_are_counted():
+    made = measured(within)
+    keep = [i for i, reader in enumerate(made[0].readers) if reader.source != "a1" or reader.seed == 0]
+    fewer = [replace(one, readers=[one.readers[i] for i in keep], predictions=one.predictions[keep]) for one in made]
+    assert ": 1 to 3 prompts a task, test n=400" in report(fewer).finding()
+    assert ": 3 prompts a task, test n=400" in report(made).finding()
 
 
 def test_tasks_that_are_not_learnt_are_left_out():

@@ -4,7 +4,7 @@ method.md §3 defines predictivity and §5 the tests. Shapes: K targets, S seeds
 W positions, F FFN width, R permutations.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -18,9 +18,9 @@ from skillneurons import significance
 from skillneurons.backbone import Backbone
 from skillneurons.encoding import Encoded
 from skillneurons.neurons import Neurons
-from skillneurons.null import LARGEST_16, ChosenNull, LargeNull, permuted_labels
+from skillneurons.null import ChosenNull, LargeNull, permuted_labels
 from skillneurons.sites import Site
-from skillneurons.stream import Moments, Reader, fires, moments
+from skillneurons.stream import Moments, Reader, counter, fires, moments, summed
 
 Protocol = Literal["split", "paper"]
 
@@ -92,21 +92,56 @@ def count(backbone: Backbone, site: Site, prompt: Tensor, asked: Question, accel
     """Read train and dev under one prompt `[P, E]`."""
     reader = Reader(backbone, site, prompt, asked.classes, accelerator, asked.batch_size)
     learned = moments(reader, asked.train, range(len(asked.train)))
-    baseline = learned.overall.float()
-    counted = _count_paper if asked.protocol == "paper" else _count_split
-    return counted(reader, asked, learned, baseline)
+    train = _Train(learned.overall.float(), torch.stack([_auc(learned, target) for target in asked.targets]))
+    del learned  # twice the size of what is kept of it
+    return (_count_paper if asked.protocol == "paper" else _count_split)(reader, asked, train)
 
 
-def combine(counts: Sequence[Counted], asked: Question, card: Mapping[str, Any]) -> Neurons:
-    """Predictivities, p- and q-values and chance levels of several prompts of one task."""
+def combine(counts: Iterable[Counted], seeds: int, asked: Question, card: Mapping[str, Any]) -> Neurons:
+    """Predictivities, p- and q-values and chance levels of S prompts of one task, which are taken one at a time.
+
+    Args:
+        counts: of every prompt; where it is a generator, one prompt's counts are held at once.
+        seeds: S, how many they are.
+        asked: what was asked of them.
+        card: facts of the discovery, to which those of chance are added.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    null: NDArray[np.int32] | None = None
+    for number, one in enumerate(counts):
+        for name, (values, axis) in _of_prompt(one, asked).items():
+            if name not in arrays:
+                arrays[name] = np.empty((*values.shape[:axis], seeds, *values.shape[axis:]), dtype=values.dtype)
+            arrays[name][(slice(None),) * axis + (number,)] = values
+        null = one.null.numpy().astype(np.int32) if null is None else np.add(null, one.null.numpy(), out=null)
+        del one  # before the next prompt is counted
+    assert null is not None
+    return _judged(arrays, null, seeds, asked, card)
+
+
+def _of_prompt(one: Counted, asked: Question) -> dict[str, tuple[NDArray[Any], int]]:
+    """One prompt's share of the arrays that hold all prompts, and at which axis the prompts stand there."""
+    accuracy = np.empty(one.hits.shape, dtype=np.float32)
+    np.divide(one.hits.numpy(), len(asked.dev), out=accuracy, casting="same_kind", dtype=np.float32)
+    return {
+        "baseline": (one.baseline.numpy(), 0),
+        "accuracy": (accuracy, 1),
+        "position": (one.position.numpy().astype(np.int16), 1),
+        "sign": (one.sign.numpy().astype(np.int8), 1),
+        "score": (_scores(one, asked), 1),
+        "p_value": (_p_values(one, asked), 1),
+        "auc": (one.auc.numpy().astype(np.float32), 1),
+    }
+
+
+def _judged(
+    arrays: Mapping[str, NDArray[Any]], null: NDArray[np.int32], seeds: int, asked: Question, card: Mapping[str, Any]
+) -> Neurons:
+    """What all prompts together say, beside the summed counts under permuted labels `[K, R, L, F]`."""
     n = len(asked.judged)
-    scores = np.stack([_scores(one, asked) for one in counts], axis=1)
-    p_values = np.stack([_p_values(one, asked) for one in counts], axis=1)
-    predictivity = scores.mean(axis=1)
-    null = _null_mean(counts, n)
-    combined = significance.cauchy_combination(np.moveaxis(p_values, 1, 0))
-    moved = np.moveaxis(null, 1, 0)
-    chance = significance.chance_of(moved)
+    predictivity = arrays["score"].mean(axis=1)
+    by_permutation = np.moveaxis(null / np.float32(n * seeds), 1, 0)
+    chance = significance.chance_of(by_permutation)
     size = int(np.prod(predictivity.shape))
     facts = {
         "chance": asdict(chance),
@@ -116,83 +151,89 @@ def combine(counts: Sequence[Counted], asked: Question, card: Mapping[str, Any])
         "judged_rows": n,
         "majority": max(max(asked.ones(k), n - asked.ones(k)) for k in asked.targets) / n,
     }
+    combined = significance.cauchy_combination(np.moveaxis(arrays["p_value"], 1, 0))
     return Neurons(
-        baseline=np.stack([one.baseline.numpy() for one in counts]),
-        accuracy=_accuracies(counts, len(asked.dev)),
-        position=np.stack([one.position.numpy() for one in counts], axis=1).astype(np.int16),
-        sign=np.stack([one.sign.numpy() for one in counts], axis=1).astype(np.int8),
-        seed_predictivity=scores.astype(np.float32),
+        **{name: arrays[name] for name in ("baseline", "accuracy", "position", "sign", "p_value", "auc")},
+        seed_predictivity=arrays["score"].astype(np.float32),
         predictivity=predictivity.astype(np.float32),
-        p_value=p_values,
         q_value=significance.benjamini_hochberg(combined),
-        family_p=significance.max_t(predictivity, moved),
-        auc=np.stack([one.auc.numpy() for one in counts], axis=1).astype(np.float32),
+        family_p=significance.max_t(predictivity, by_permutation),
         card={**card, **facts},
     )
 
 
-def _count_split(reader: Reader, asked: Question, learned: Moments, baseline: Tensor) -> Counted:
+@dataclass(frozen=True)
+class _Train:
+    """What is kept of train: the baseline `[L, W, F]` and the AUC at every position `[K, L, W, F]`."""
+
+    baseline: Tensor
+    auc: Tensor
+
+
+def _count_split(reader: Reader, asked: Question, train: _Train) -> Counted:
     first, second = asked.halves
-    hits_a = _hits(fires(reader, asked.dev, first, baseline), asked, first)
-    position, sign = _choose(hits_a, len(first))
+    hits = _hits(fires(reader, asked.dev, first, train.baseline), asked, first)
+    position, sign = _choose(hits, len(first))
     permuted = permuted_labels(asked.dev.labels[torch.as_tensor(second)], asked.permutations, asked.seed)
     null = ChosenNull(permuted, asked.targets, position, _places(second, len(asked.dev)))
-    fired_b = fires(reader, asked.dev, second, baseline, null.add)
-    null_fired = (
-        reader.accelerator.reduce(null.counts, "sum") if reader.accelerator.num_processes > 1 else null.counts
-    )
-    return _counted(
-        asked, learned, baseline, hits_a + _hits(fired_b, asked, second), fired_b, position, sign, null_fired
-    )
+    fired = fires(reader, asked.dev, second, train.baseline, null.add)
+    hits += _hits(fired, asked, second)
+    ones, total = _chosen_fired(fired, asked, position)
+    by_chance = summed(reader.accelerator, null.counts).int()
+    right = [_right(by_chance[k], total[k], sign[k], asked, target) for k, target in enumerate(asked.targets)]
+    return _counted(asked, train, hits, position, sign, ones, total, torch.stack(right))
 
 
-def _count_paper(reader: Reader, asked: Question, learned: Moments, baseline: Tensor) -> Counted:
+def _count_paper(reader: Reader, asked: Question, train: _Train) -> Counted:
     """Choice and score on all of dev: the null takes the maximum over positions in every permutation."""
     if len(asked.targets) > 1:
         raise ValueError("protocol=paper is for two labels, as in the paper. Use protocol=split for more.")
     n, everything = len(asked.dev), range(len(asked.dev))
     permuted = permuted_labels(asked.dev.labels, asked.permutations, asked.seed)
     large = LargeNull(permuted, asked.targets[0], reader.shape, reader.backbone.device)
-    fired = fires(reader, asked.dev, everything, baseline, large.add)
+    fired = fires(reader, asked.dev, everything, train.baseline, large.add)
     hits = _hits(fired, asked, everything)
     position, sign = _choose(hits, n)
-    best = _best_by_permutation(large.finish(), fired.sum(1), asked, reader.accelerator)
-    return _counted(asked, learned, baseline, hits, fired, position, sign, best[None], directed=True)
+    best = _best_by_permutation(large.finish(), fired.sum(1, dtype=torch.int32), asked, reader.accelerator)
+    return _counted(asked, train, hits, position, sign, *_chosen_fired(fired, asked, position), best[None])
+
+
+def _chosen_fired(fired: Tensor, asked: Question, position: Tensor) -> tuple[Tensor, Tensor]:
+    """Judged rows of the class, and of all, at which a neuron fires at its position, int32 `[K, L, F]`."""
+    total = fired.sum(1, dtype=torch.int32)
+    ones = [_at(fired[:, target], position[k]).int() for k, target in enumerate(asked.targets)]
+    return torch.stack(ones), torch.stack([_at(total, p) for p in position])
 
 
 def _counted(
     asked: Question,
-    learned: Moments,
-    baseline: Tensor,
+    train: _Train,
     hits: Tensor,
-    fired: Tensor,
     position: Tensor,
     sign: Tensor,
+    ones: Tensor,
+    total: Tensor,
     null: Tensor,
-    directed: bool = False,
 ) -> Counted:
-    """Everything at the chosen positions, on the CPU."""
-    ones = torch.stack([_at(fired[:, target], position[k]) for k, target in enumerate(asked.targets)])
-    total = torch.stack([_at(fired.sum(1, dtype=torch.int32), p) for p in position])
-    auc = torch.stack([_auc(learned, target, position[k]) for k, target in enumerate(asked.targets)])
-    if not directed:
-        null = torch.stack([_right(null[k], total[k], sign[k], asked, t) for k, t in enumerate(asked.targets)])
-    kind = torch.int16 if len(asked.dev) <= LARGEST_16 else torch.int32
-    held = (baseline, hits.to(kind), position, sign, ones, total, auc, null.to(kind))
+    """Everything on the CPU, in as few bits as hold it."""
+    kind = counter(len(asked.dev))
+    auc = torch.stack([_at(values, position[k].to(values.device)) for k, values in enumerate(train.auc)])
+    held = (train.baseline, hits.to(kind), position, sign, ones, total, auc, null.to(kind))
     return Counted(*(tensor.cpu() for tensor in held))
 
 
 def _hits(fired: Tensor, asked: Question, rows: Sequence[int]) -> Tensor:
-    """Rows where firing equals being of the class, int32 `[K, L, W, F]`."""
+    """Rows where firing equals being of the class, `[K, L, W, F]` of `counter(rows of dev)`."""
     labels, total = asked.dev.labels[torch.as_tensor(rows)], fired.sum(1, dtype=torch.int32)
+    kind = counter(len(asked.dev))
     # fires at ones, silent at the others
-    return torch.stack([2 * fired[:, k] - total + int((labels != k).sum()) for k in asked.targets])
+    return torch.stack([(2 * fired[:, k].int() - total + int((labels != k).sum())).to(kind) for k in asked.targets])
 
 
 def _choose(hits: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """Where max(acc, 1 - acc) is largest (the first such position), and the direction there, `[K, L, F]`."""
-    position = (2 * hits - n).abs().argmax(dim=2)
-    there = hits.gather(2, position[:, :, None])[:, :, 0]
+    position = (2 * hits.int() - n).abs().argmax(dim=2)
+    there = hits.gather(2, position[:, :, None])[:, :, 0].int()
     return position, torch.where(2 * there >= n, 1, -1)
 
 
@@ -208,9 +249,13 @@ def _at(values: Tensor, position: Tensor) -> Tensor:
     return values.gather(1, position[:, None])[:, 0]
 
 
-def _auc(learned: Moments, target: int, position: Tensor) -> Tensor:
-    parts = [_at(part, position.to(part.device)).cpu().numpy() for part in learned.one_against_rest(target)]
-    return torch.from_numpy(significance.binormal_auc(*parts))
+def _auc(learned: Moments, target: int) -> Tensor:
+    """Binormal AUC of every neuron at every position, float32 `[L, W, F]` on the CPU."""
+    found = np.empty(learned.mean[:, 0].shape, dtype=np.float32)
+    for layer, auc in enumerate(found):
+        parts = (part.cpu().numpy() for part in learned.one_against_rest(target, layer))
+        auc[:] = significance.binormal_auc(*parts)
+    return torch.from_numpy(found)
 
 
 def _places(rows: Sequence[int], size: int) -> Tensor:
@@ -237,23 +282,6 @@ def _p_values(one: Counted, asked: Question) -> NDArray[np.float64]:
         )
         found.append(np.where(one.sign[k].numpy() > 0, *tails))
     return np.stack(found)
-
-
-def _accuracies(counts: Sequence[Counted], n: int) -> NDArray[np.float32]:
-    """`[K, S, L, W, F]`, one prompt at a time: it is the largest array."""
-    targets, *rest = counts[0].hits.shape
-    found = np.empty((targets, len(counts), *rest), dtype=np.float32)
-    for seed, one in enumerate(counts):
-        np.divide(one.hits.numpy(), n, out=found[:, seed], casting="same_kind", dtype=np.float32)
-    return found
-
-
-def _null_mean(counts: Sequence[Counted], n: int) -> NDArray[np.float32]:
-    """Permuted predictivities, mean over prompts, `[K, R, L, F]`."""
-    total = counts[0].null.int()
-    for one in counts[1:]:
-        total += one.null
-    return (total.float() / (n * len(counts))).numpy()
 
 
 def _best_by_permutation(fired_ones: Tensor, fired: Tensor, asked: Question, accelerator: Accelerator) -> Tensor:

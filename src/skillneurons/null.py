@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from skillneurons.encoding import mix
-from skillneurons.stream import Rows
+from skillneurons.stream import Rows, counter
 
-LARGEST_16 = 32_767
 BUFFERED_ROWS = 96
 
 
@@ -25,22 +24,21 @@ class ChosenNull:
     """Permuted counts where position is fixed already: a matrix product a layer and batch.
 
     Attributes:
-        counts: int32 `[K, R, L, F]`, rows with permuted label 1 at which the neuron fires.
+        counts: `[K, R, L, F]` of `counter(n)`, rows with permuted label 1 at which the neuron fires.
     """
 
     def __init__(self, permuted: Tensor, targets: tuple[int, ...], position: Tensor, place: Tensor) -> None:
         """`permuted` `[R, n]`, `position` `[K, L, F]`, `place` `[rows of the split]`: a row's number among the n."""
         self._permuted, self._targets, self._position, self._place = permuted, targets, position, place
-        self.counts = torch.zeros(
-            len(targets), len(permuted), *position.shape[1:], dtype=torch.int32, device=position.device
-        )
+        shape, kind = (len(targets), len(permuted), *position.shape[1:]), counter(permuted.shape[1])
+        self.counts = torch.zeros(shape, dtype=kind, device=position.device)
 
     def add(self, layer: int, bits: Tensor, batch: Rows) -> None:
         """One batch of comparisons `[B, W, F]`."""
         labels = self._permuted[:, self._place[batch.numbers]].to(bits.device)
         for k, target in enumerate(self._targets):
             chosen = torch.take_along_dim(bits, self._position[k, layer][None, None], dim=1)[:, 0]
-            self.counts[k, :, layer] += ((labels == target).float() @ chosen).int()
+            self.counts[k, :, layer] += ((labels == target).float() @ chosen).to(self.counts.dtype)
 
 
 class LargeNull:
@@ -56,7 +54,7 @@ class LargeNull:
     def __init__(self, permuted: Tensor, target: int, shape: tuple[int, int, int], device: torch.device) -> None:
         layers, width, neurons = shape
         self._permuted, self._target = permuted, target
-        kind = torch.int16 if permuted.shape[1] <= LARGEST_16 else torch.int32
+        kind = counter(permuted.shape[1])
         self.counts = torch.zeros(layers, len(permuted), width, neurons, dtype=kind, device=device)
         self._waiting: list[list[Tensor]] = [[] for _ in range(layers)]
         self._numbers: list[list[Tensor]] = [[] for _ in range(layers)]

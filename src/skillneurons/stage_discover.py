@@ -1,7 +1,7 @@
 """`discover`: the skill neurons of a task's prompts, with chance levels."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def _find(plan: DiscoverPlan, accelerator: Accelerator, console: Console) -> tup
     """What every process does: each reads its share of the rows, and all hold the same result."""
     asked = plan.question()
     backbone = plan.info.load(device=accelerator.device, dtype=torch.float32)
-    neurons = combine(_counts(plan, backbone, asked, accelerator, console), asked, plan.card())
+    neurons = combine(_counts(plan, backbone, asked, accelerator, console), len(plan.prompts), asked, plan.card())
     texts = [" | ".join(row) for row in plan.splits["dev"].rows]
     prompts = [prompt.embeddings for prompt in plan.prompts]
     cards = make_cards(backbone, plan.site, prompts, neurons, asked, texts, accelerator, plan.config.cards)
@@ -127,9 +127,8 @@ def _find(plan: DiscoverPlan, accelerator: Accelerator, console: Console) -> tup
 
 def _counts(
     plan: DiscoverPlan, backbone: Backbone, asked: Question, accelerator: Accelerator, console: Console
-) -> list[Counted]:
+) -> Iterator[Counted]:
     """One prompt after the other; those that an interrupted command has counted are taken up."""
-    counts = []
     for number, prompt in enumerate(plan.prompts, start=1):
         checkpoint = FileCheckpoint(plan.prompt_address(prompt))
         known = [checkpoint.load() if accelerator.is_main_process and not plan.config.rerun else None]
@@ -142,8 +141,8 @@ def _counts(
             one = Counted(**known[0])
         if accelerator.is_main_process:
             console.print(f"prompt {number} of {len(plan.prompts)} read", highlight=False)
-        counts.append(one)
-    return counts
+        yield one
+        del one  # before the next is counted
 
 
 def _record(plan: DiscoverPlan, run: Run, neurons: Neurons, cards: list[NeuronCard]) -> None:

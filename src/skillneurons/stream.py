@@ -4,6 +4,7 @@ Shapes: B rows of a batch, W positions of the site, F FFN width, L layers, C cla
 Rows of a batch stand sorted by class, so that a class is a slice and a sum over it one reduction.
 """
 
+import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -60,6 +61,7 @@ class Reader:
             for chosen in batches[self.accelerator.process_index :: self.accelerator.num_processes]:
                 batch = _sorted_by_class(numbers[chosen], encoded.labels, self.classes)
                 self._read_batch(encoded, batch, taps, fn)
+                _hand_back()
 
     def _read_batch(self, encoded: Encoded, batch: Rows, taps: Sequence[Tap], fn: Consumer) -> None:
         info, device = self.backbone.info, self.backbone.device
@@ -88,14 +90,14 @@ class Moments:
         weights = (self.n / self.n.sum()).to(self.mean)
         return torch.einsum("lcwf,c->lwf", torch.nan_to_num(self.mean), weights)
 
-    def one_against_rest(self, target: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Mean and variance `[L, W, F]` of a class, then of all the others together."""
+    def one_against_rest(self, target: int, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Mean and variance `[W, F]` of a class in a layer, then of all the others together."""
         rest = [c for c in range(len(self.n)) if c != target and self.n[c]]
         n = self.n[rest].to(self.mean)[:, None, None]
-        means, variances = self.mean[:, rest], self.variance[:, rest]
-        mean = (means * n).sum(1) / n.sum()
-        squares = ((n - 1) * variances + n * (means - mean[:, None]) ** 2).sum(1)
-        return self.mean[:, target], self.variance[:, target], mean, squares / (n.sum() - 1).clamp(min=1)
+        means, variances = self.mean[layer, rest], self.variance[layer, rest]
+        mean = (means * n).sum(0) / n.sum()
+        squares = ((n - 1) * variances + n * (means - mean) ** 2).sum(0)
+        return self.mean[layer, target], self.variance[layer, target], mean, squares / (n.sum() - 1).clamp(min=1)
 
 
 def moments(reader: Reader, encoded: Encoded, rows: Sequence[int]) -> Moments:
@@ -110,13 +112,11 @@ def moments(reader: Reader, encoded: Encoded, rows: Sequence[int]) -> Moments:
     def consume(layer: int, activation: Tensor, batch: Rows) -> None:
         if not counts[layer].any():
             shift[layer] = activation.mean(0)
-        centred = activation - shift[layer]
         for c, low, high in batch.blocks:
-            total[layer, c] += centred[low:high].sum(0)
+            centred = activation[low:high] - shift[layer]
+            total[layer, c] += centred.sum(0)
+            squares[layer, c] += centred.square_().sum(0)
             counts[layer, c] += high - low
-        centred.square_()
-        for c, low, high in batch.blocks:
-            squares[layer, c] += centred[low:high].sum(0)
 
     reader.read(encoded, rows, consume)
     return _merged(reader.accelerator, shift, total, squares, counts[0].to(device))
@@ -125,7 +125,7 @@ def moments(reader: Reader, encoded: Encoded, rows: Sequence[int]) -> Moments:
 def fires(
     reader: Reader, encoded: Encoded, rows: Sequence[int], baseline: Tensor, also: Consumer | None = None
 ) -> Tensor:
-    """Rows of each class at which a neuron's activation is above its baseline, int32 `[L, C, W, F]`.
+    """Rows of each class at which a neuron's activation is above its baseline, `[L, C, W, F]` of `counter(n)`.
 
     Args:
         reader: of one prompt.
@@ -136,14 +136,14 @@ def fires(
     """
     layers, width, neurons = reader.shape
     device = reader.backbone.device
-    counts = torch.zeros(layers, reader.classes, width, neurons, dtype=torch.int32, device=device)
+    counts = torch.zeros(layers, reader.classes, width, neurons, dtype=counter(len(rows)), device=device)
     baseline = baseline.to(device)
 
     def consume(layer: int, activation: Tensor, batch: Rows) -> None:
         bits = torch.empty(activation.shape, device=device)
         torch.gt(activation, baseline[layer], out=bits)
         for c, low, high in batch.blocks:
-            counts[layer, c] += bits[low:high].sum(0).int()
+            counts[layer, c] += bits[low:high].sum(0).to(counts.dtype)
         if also is not None:
             also(layer, bits, batch)
 
@@ -151,12 +151,24 @@ def fires(
     return summed(reader.accelerator, counts)
 
 
+def counter(n: int) -> torch.dtype:
+    """The integers that n rows are counted in: half the memory where 16 bits hold them."""
+    return torch.int16 if n <= torch.iinfo(torch.int16).max else torch.int32
+
+
 def summed(accelerator: Accelerator, counts: Tensor) -> Tensor:
     """Counters added over all processes."""
     if accelerator.num_processes == 1:
         return counts
-    result: Tensor = accelerator.reduce(counts, "sum")
-    return result
+    # no backend of torch.distributed adds 16 bits
+    result: Tensor = accelerator.reduce(counts.int(), "sum")
+    return result.to(counts.dtype)
+
+
+def _hand_back() -> None:
+    """Freed memory goes back to the system: glibc keeps what lies below a living block."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def _sorted_by_class(numbers: Tensor, labels: Tensor, classes: int) -> Rows:

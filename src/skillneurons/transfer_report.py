@@ -130,7 +130,7 @@ class Report:
     def _opening(self) -> str:
         targets = {line.target: line.cell for line in self.lines}
         own = {line.target for line in self.lines if line.relation == OWN}
-        rows, seeds = ([getattr(cell, what) for cell in targets.values()] for what in ("n", "seeds"))
+        rows, seeds = [cell.n for cell in targets.values()], [line.cell.seeds for line in self.lines]
         majority = [cell.majority for cell in targets.values()]
         prompts = f"{_range(seeds)} prompt{'s' * (max(seeds) > 1)} a task"
         head = f"**{self.title}**: {prompts}, test n={_range(rows)}, majority rate {_range(majority, '.1%')}."

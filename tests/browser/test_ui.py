@@ -150,8 +150,8 @@ def test_a_registered_prompt_shows_where_it_comes_from(page, client, database):
     assert champion.tags["data"] == train
     for part in ("champion", train, champion.tags["backbone"], "tiny-roberta, masked_lm", "seed", "dev_accuracy"):
         assert part in text, part
-    page.click(f"//a[contains(@href, '{champion.run_id}') and contains(., 'seed')]")
-    page.wait(run.info.run_name, "Registered models", NAME)
+    link = f"//a[contains(@href, '{champion.run_id}') and contains(., 'seed')]"
+    page.follow(link, run.info.run_name, "Registered models", NAME)
 
 
 def test_the_registry_lists_the_prompt(page, client):

@@ -73,7 +73,7 @@ def test_neurons_are_those_of_a_brute_force(backbone: Backbone, site: str) -> No
     asked = question(train, dev)
     prompt = torch.randn(P, 576, generator=torch.Generator().manual_seed(1)) * 0.1
     found = site_of(backbone.info, site, P)
-    got = combine([count(backbone, found, prompt, asked, one_process())], asked, CARD)
+    got = combine([count(backbone, found, prompt, asked, one_process())], 1, asked, CARD)
     acts, dev_acts = ([stored(backbone, "llama", site, prompt, part)] for part in (train, dev))
     want = brute(acts, dev_acts, asked)
     compare(got, want, readable(dev_acts, want["baseline"], relu=False))
