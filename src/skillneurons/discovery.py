@@ -121,11 +121,9 @@ def combine(counts: Iterable[Counted], seeds: int, asked: Question, card: Mappin
 
 def _of_prompt(one: Counted, asked: Question) -> dict[str, tuple[NDArray[Any], int]]:
     """One prompt's share of the arrays that hold all prompts, and at which axis the prompts stand there."""
-    accuracy = np.empty(one.hits.shape, dtype=np.float32)
-    np.divide(one.hits.numpy(), len(asked.dev), out=accuracy, casting="same_kind", dtype=np.float32)
     return {
         "baseline": (one.baseline.numpy(), 0),
-        "accuracy": (accuracy, 1),
+        "hits": (one.hits.numpy(), 1),
         "position": (one.position.numpy().astype(np.int16), 1),
         "sign": (one.sign.numpy().astype(np.int8), 1),
         "score": (_scores(one, asked), 1),
@@ -153,7 +151,8 @@ def _judged(
     }
     combined = significance.cauchy_combination(np.moveaxis(arrays["p_value"], 1, 0))
     return Neurons(
-        **{name: arrays[name] for name in ("baseline", "accuracy", "position", "sign", "p_value", "auc")},
+        **{name: arrays[name] for name in ("baseline", "position", "sign", "p_value", "auc")},
+        accuracy=np.divide(arrays["hits"], len(asked.dev), dtype=np.float32),
         seed_predictivity=arrays["score"].astype(np.float32),
         predictivity=predictivity.astype(np.float32),
         q_value=significance.benjamini_hochberg(combined),

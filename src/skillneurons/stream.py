@@ -60,8 +60,8 @@ class Reader:
         with torch.inference_mode():
             for chosen in batches[self.accelerator.process_index :: self.accelerator.num_processes]:
                 batch = _sorted_by_class(numbers[chosen], encoded.labels, self.classes)
-                self._read_batch(encoded, batch, taps, fn)
                 _hand_back()
+                self._read_batch(encoded, batch, taps, fn)
 
     def _read_batch(self, encoded: Encoded, batch: Rows, taps: Sequence[Tap], fn: Consumer) -> None:
         info, device = self.backbone.info, self.backbone.device
