@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skillneurons.neuron_figures import specificity_by_layer
-from skillneurons.neurons import Neurons
+from skillneurons.neurons import SIGNS, Neurons
 from skillneurons.selection import top_neurons
 from skillneurons.stability import Agreement, agreements
 from skillneurons.statistics import mean_interval, wilson
@@ -119,7 +119,7 @@ def finding(neurons: Neurons) -> str:
     total, significant = neurons.q_value.size, int((neurons.q_value < ALPHA).sum())
     k, layer, unit = np.unravel_index(int(neurons.predictivity.argmax()), neurons.predictivity.shape)
     best, p = float(neurons.predictivity[k, layer, unit]), float(neurons.family_p[k, layer, unit])
-    sign = "excitatory" if neurons.sign[k, :, layer, unit].mean() >= 0 else "inhibitory"
+    sign = SIGNS[int(neurons.direction[k, layer, unit])]
     seeds = neurons.predictivity.shape[0] and neurons.sign.shape[1]
     where = f"{card['task']} on {card['backbone']['name']}, site {card['site']}, {seeds} prompt(s)"
     judged = f"n = {card['judged_rows']} rows of dev, majority {card['majority']:.1%}"

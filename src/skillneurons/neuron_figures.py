@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from skillneurons.figures import COLOURS, GREY, canvas, dress, legend_below, percent
-from skillneurons.neurons import Neurons
+from skillneurons.neurons import SIGNS, Neurons
 from skillneurons.selection import top_neurons
 from skillneurons.significance import spearman
 
@@ -47,17 +47,20 @@ def predictivity_by_layer(neurons: Neurons, title: str, skill_percent: float) ->
 
 
 def significant_by_layer(neurons: Neurons, title: str) -> Figure:
-    """Share of each layer's neurons with q < 0.05, excitatory and inhibitory, beside what a false one would be."""
+    """Share of each layer's neurons with q < 0.05 for any target, by their direction for the surest one."""
     figure, (axes,) = canvas(8.4, 3.6, panels=1)
     found: NDArray[np.bool_] = np.asarray((neurons.q_value < 0.05).any(axis=0))
-    up = (neurons.sign.mean(axis=1) >= 0).any(axis=0)
-    layers = np.arange(len(found))
-    first = (found & up).mean(axis=1)
-    axes.bar(layers, first, color=COLOURS[0], label="excitatory")
-    axes.bar(layers, (found & ~up).mean(axis=1), bottom=first, color=COLOURS[1], label="inhibitory")
+    surest = neurons.q_value.argmin(axis=0)[None]
+    direction = np.take_along_axis(neurons.direction, surest, axis=0)[0]
+    layers, below = np.arange(len(found)), np.zeros(len(found))
+    for colour, (way, name) in zip((*COLOURS[:2], GREY), SIGNS.items(), strict=True):
+        share = (found & (direction == way)).mean(axis=1)
+        if way or share.any():
+            axes.bar(layers, share, color=colour, bottom=below, label=name)
+        below += share
     dress(axes, title, "neurons with q < 0.05", "layer")
     axes.set_xticks(layers)
-    axes.set_ylim(0, min(1.0, max(0.02, float(found.mean(axis=1).max()) * 1.15)))
+    axes.set_ylim(0, min(1.0, max(0.02, float(below.max()) * 1.15)))
     percent(axes)
     legend_below(figure, axes.get_legend_handles_labels()[0])
     return figure

@@ -21,6 +21,8 @@ from skillneurons.prompts import write_atomically
 FORMAT = 1
 TENSOR_FILE = "neurons.safetensors"
 CARD_FILE = "neurons.json"
+# Neurons.direction in words
+SIGNS = {1: "excitatory", -1: "inhibitory", 0: "prompts disagree on its direction"}
 SHARED = ("baseline",)  # arrays without an axis of targets
 REQUIRED = ("format", "protocol", "site", "stack", "task", "targets", "backbone", "fingerprint")
 
@@ -68,6 +70,11 @@ class Neurons:
         """(L, F)."""
         layers, neurons = self.predictivity.shape[1:]
         return layers, neurons
+
+    @property
+    def direction(self) -> NDArray[np.int8]:
+        """1 excitatory or -1 inhibitory under every prompt, 0 where prompts disagree, int8 `[K, L, F]`."""
+        return np.where((self.sign == self.sign[:, :1]).all(axis=1), self.sign[:, 0], 0).astype(np.int8)
 
     @property
     def ranking(self) -> NDArray[np.float32]:

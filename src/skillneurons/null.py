@@ -10,7 +10,7 @@ from torch import Tensor
 from skillneurons.encoding import mix
 from skillneurons.stream import Rows, counter
 
-BUFFERED_ROWS = 96
+BUFFERED_ROWS = 128
 
 
 def permuted_labels(labels: Tensor, permutations: int, seed: int) -> Tensor:
@@ -44,8 +44,8 @@ class ChosenNull:
 class LargeNull:
     """Permuted counts at every position: what `protocol=paper` needs, since it chooses and scores on one split.
 
-    Comparisons of several batches wait as bytes, so that each product is deep enough to be worth its
-    traffic through the counters.
+    Comparisons of several batches wait as bits, eight rows a byte, so that each product is deep enough to be
+    worth its traffic through the counters.
 
     Attributes:
         counts: `[L, R, W, F]` for one target: 16 bits where n allows, else 32.
@@ -61,9 +61,12 @@ class LargeNull:
 
     def add(self, layer: int, bits: Tensor, batch: Rows) -> None:
         """One batch of comparisons `[B, W, F]`; `batch.numbers` index the permuted labels."""
-        self._waiting[layer].append(bits.bool())
-        self._numbers[layer].append(batch.numbers)
-        if sum(map(len, self._numbers[layer])) >= BUFFERED_ROWS:
+        packed = _packed(bits)
+        self._waiting[layer].append(packed)
+        # rows that fill the last bytes never fire: any number will do
+        filled = torch.nn.functional.pad(batch.numbers, (0, 8 * len(packed) - len(bits)))
+        self._numbers[layer].append(filled.view(8, -1))
+        if 8 * sum(map(len, self._waiting[layer])) >= BUFFERED_ROWS:
             self._flush(layer)
 
     def finish(self) -> Tensor:
@@ -75,9 +78,24 @@ class LargeNull:
     def _flush(self, layer: int) -> None:
         if not self._waiting[layer]:
             return
-        labels = (self._permuted[:, torch.cat(self._numbers[layer])] == self._target).float()
-        labels = labels.to(self.counts.device)
-        for position in range(self.counts.shape[2]):
-            bits = torch.cat([bits[:, position] for bits in self._waiting[layer]]).float()
-            self.counts[layer, :, position] += (labels @ bits).to(self.counts.dtype)
+        numbers, packed = torch.cat(self._numbers[layer], dim=1).flatten(), torch.cat(self._waiting[layer])
         self._waiting[layer], self._numbers[layer] = [], []
+        labels = (self._permuted[:, numbers] == self._target).float().to(self.counts.device)
+        for position in range(self.counts.shape[2]):
+            self.counts[layer, :, position] += (labels @ _unpacked(packed[:, position])).to(self.counts.dtype)
+
+
+def _packed(bits: Tensor) -> Tensor:
+    """Comparisons `[B, ...]` as uint8 `[ceil(B / 8), ...]`: row k of eight equal parts is bit k."""
+    size = -(-len(bits) // 8)
+    rows = torch.zeros(8 * size, *bits.shape[1:], dtype=torch.uint8, device=bits.device)
+    rows[: len(bits)] = bits
+    packed = rows[:size].clone()
+    for k in range(1, 8):
+        packed |= rows[k * size : (k + 1) * size] << k
+    return packed
+
+
+def _unpacked(packed: Tensor) -> Tensor:
+    """Bits of `[n, F]` bytes as floats `[8 n, F]`, bit 0 of all of them first."""
+    return torch.cat([packed >> k & 1 for k in range(8)]).float()
