@@ -25,10 +25,11 @@ from transformers import (
 )
 
 from skillneurons.backbone import Backbone
-from skillneurons.discovery import Question, combine, count, halves
+from skillneurons.discovery import Question, count, halves
 from skillneurons.encoding import Encoded, batches_by_length
 from skillneurons.loading import describe
 from skillneurons.neurons import Neurons
+from skillneurons.predictivity import combine
 from skillneurons.sites import Site, site_of
 from skillneurons.taps import tapped
 from skillneurons.tokens import LabelWords

@@ -14,8 +14,9 @@ import torch
 from accelerate import Accelerator
 from discovery import BATCH, PERMUTATIONS, a_backbone, rows
 
-from skillneurons.discovery import Protocol, Question, combine, count, halves
+from skillneurons.discovery import Protocol, Question, count, halves
 from skillneurons.loading import describe
+from skillneurons.predictivity import combine
 from skillneurons.sites import site_of
 
 

@@ -13,13 +13,14 @@ from scipy import stats
 
 import tiny_models
 from skillneurons.backbone import Backbone
-from skillneurons.discovery import Question, combine, count, halves
+from skillneurons.discovery import Question, count, halves
 from skillneurons.encoding import Encoded
 from skillneurons.errors import InputError
 from skillneurons.loading import describe
 from skillneurons.neuron_cards import make_cards, page
 from skillneurons.neurons import Neurons
 from skillneurons.null import permuted_labels
+from skillneurons.predictivity import combine
 from skillneurons.sites import site_of
 from skillneurons.stream import Reader, moments
 from test_taps import BY_HAND

@@ -14,10 +14,11 @@ from torch import Tensor
 import tiny_models
 from skillneurons.backbone import Backbone
 from skillneurons.contrast import contrast
-from skillneurons.discovery import Question, combine, count, halves
+from skillneurons.discovery import Question, count, halves
 from skillneurons.encoding import Encoded
 from skillneurons.loading import describe
 from skillneurons.paired import Pair, compare
+from skillneurons.predictivity import combine
 from skillneurons.resampling import Clusters, mean_interval, ratio_interval
 from skillneurons.restoration import ALL, Patched, Restored, margin, restored, verdict
 from skillneurons.robustness_measure import Bench

@@ -1,23 +1,21 @@
-"""Skill neurons of a task: baseline on train, position and sign on half A of dev, scores and tests on half B.
+"""What neurons are counted for: baseline on train, position and sign on half A of dev, hits on half B.
 
-method.md §3 defines predictivity and §5 the tests. Shapes: K targets, S seeds (prompts), L layers,
+`predictivity.combine` makes scores and tests of it (method.md §3). Shapes: K targets, S seeds (prompts), L layers,
 W positions, F FFN width, R permutations.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import Tensor
 
 from skillneurons import significance
 from skillneurons.backbone import Backbone
 from skillneurons.encoding import Encoded
-from skillneurons.neurons import Neurons
 from skillneurons.null import ChosenNull, LargeNull, permuted_labels
 from skillneurons.sites import Site
 from skillneurons.stream import Moments, Reader, counter, fires, moments, summed
@@ -97,70 +95,6 @@ def count(backbone: Backbone, site: Site, prompt: Tensor, asked: Question, accel
     return (_count_paper if asked.protocol == "paper" else _count_split)(reader, asked, train)
 
 
-def combine(counts: Iterable[Counted], seeds: int, asked: Question, card: Mapping[str, Any]) -> Neurons:
-    """Predictivities, p- and q-values and chance levels of S prompts of one task, which are taken one at a time.
-
-    Args:
-        counts: of every prompt; where it is a generator, one prompt's counts are held at once.
-        seeds: S, how many they are.
-        asked: what was asked of them.
-        card: facts of the discovery, to which those of chance are added.
-    """
-    arrays: dict[str, NDArray[Any]] = {}
-    null: NDArray[np.int32] | None = None
-    for number, one in enumerate(counts):
-        for name, (values, axis) in _of_prompt(one, asked).items():
-            if name not in arrays:
-                arrays[name] = np.empty((*values.shape[:axis], seeds, *values.shape[axis:]), dtype=values.dtype)
-            arrays[name][(slice(None),) * axis + (number,)] = values
-        null = one.null.numpy().astype(np.int32) if null is None else np.add(null, one.null.numpy(), out=null)
-        del one  # before the next prompt is counted
-    assert null is not None
-    return _judged(arrays, null, seeds, asked, card)
-
-
-def _of_prompt(one: Counted, asked: Question) -> dict[str, tuple[NDArray[Any], int]]:
-    """One prompt's share of the arrays that hold all prompts, and at which axis the prompts stand there."""
-    return {
-        "baseline": (one.baseline.numpy(), 0),
-        "hits": (one.hits.numpy(), 1),
-        "position": (one.position.numpy().astype(np.int16), 1),
-        "sign": (one.sign.numpy().astype(np.int8), 1),
-        "score": (_scores(one, asked), 1),
-        "p_value": (_p_values(one, asked), 1),
-        "auc": (one.auc.numpy().astype(np.float32), 1),
-    }
-
-
-def _judged(
-    arrays: Mapping[str, NDArray[Any]], null: NDArray[np.int32], seeds: int, asked: Question, card: Mapping[str, Any]
-) -> Neurons:
-    """What all prompts together say, beside the summed counts under permuted labels `[K, R, L, F]`."""
-    n = len(asked.judged)
-    predictivity = arrays["score"].mean(axis=1)
-    by_permutation = np.moveaxis(null / np.float32(n * seeds), 1, 0)
-    chance = significance.chance_of(by_permutation)
-    size = int(np.prod(predictivity.shape))
-    facts = {
-        "chance": asdict(chance),
-        "smallest_predictivity": min(
-            significance.smallest_predictivity(n, asked.ones(k), size) for k in asked.targets
-        ),
-        "judged_rows": n,
-        "majority": max(max(asked.ones(k), n - asked.ones(k)) for k in asked.targets) / n,
-    }
-    combined = significance.cauchy_combination(np.moveaxis(arrays["p_value"], 1, 0))
-    return Neurons(
-        **{name: arrays[name] for name in ("baseline", "position", "sign", "p_value", "auc")},
-        accuracy=np.divide(arrays["hits"], len(asked.dev), dtype=np.float32),
-        seed_predictivity=arrays["score"].astype(np.float32),
-        predictivity=predictivity.astype(np.float32),
-        q_value=significance.benjamini_hochberg(combined),
-        family_p=significance.max_t(predictivity, by_permutation),
-        card={**card, **facts},
-    )
-
-
 @dataclass(frozen=True)
 class _Train:
     """What is kept of train: the baseline `[L, W, F]` and the AUC at every position `[K, L, W, F]`."""
@@ -179,8 +113,8 @@ def _count_split(reader: Reader, asked: Question, train: _Train) -> Counted:
     hits += _hits(fired, asked, second)
     ones, total = _chosen_fired(fired, asked, position)
     by_chance = summed(reader.accelerator, null.counts).int()
-    right = [_right(by_chance[k], total[k], sign[k], asked, target) for k, target in enumerate(asked.targets)]
-    return _counted(asked, train, hits, position, sign, ones, total, torch.stack(right))
+    found = [right(by_chance[k], total[k], sign[k], asked, target) for k, target in enumerate(asked.targets)]
+    return _counted(asked, train, hits, position, sign, ones, total, torch.stack(found))
 
 
 def _count_paper(reader: Reader, asked: Question, train: _Train) -> Counted:
@@ -236,7 +170,7 @@ def _choose(hits: Tensor, n: int) -> tuple[Tensor, Tensor]:
     return position, torch.where(2 * there >= n, 1, -1)
 
 
-def _right(fired_ones: Tensor, fired: Tensor, sign: Tensor, asked: Question, target: int) -> Tensor:
+def right(fired_ones: Tensor, fired: Tensor, sign: Tensor, asked: Question, target: int) -> Tensor:
     """Judged rows right in the neuron's direction, from rows of (permuted) class at which it fires."""
     n = len(asked.judged)
     hits = 2 * fired_ones - fired + (n - asked.ones(target))
@@ -262,25 +196,6 @@ def _places(rows: Sequence[int], size: int) -> Tensor:
     places = torch.full((size,), -1, dtype=torch.int64)
     places[torch.as_tensor(rows)] = torch.arange(len(rows))
     return places
-
-
-def _scores(one: Counted, asked: Question) -> NDArray[np.float64]:
-    right = [_right(one.ones_fired[k], one.fired[k], one.sign[k], asked, t) for k, t in enumerate(asked.targets)]
-    return torch.stack(right).double().numpy() / len(asked.judged)
-
-
-def _p_values(one: Counted, asked: Question) -> NDArray[np.float64]:
-    """Exact tails in the chosen direction; with protocol `paper` the share of permutations that reach it."""
-    n = len(asked.judged)
-    if asked.protocol == "paper":
-        return np.stack([significance.permutation_p(_scores(one, asked)[0], one.null[0].numpy() / n)])
-    found = []
-    for k, target in enumerate(asked.targets):
-        tails = significance.hypergeometric_tails(
-            one.ones_fired[k].numpy(), one.fired[k].numpy(), asked.ones(target), n
-        )
-        found.append(np.where(one.sign[k].numpy() > 0, *tails))
-    return np.stack(found)
 
 
 def _best_by_permutation(fired_ones: Tensor, fired: Tensor, asked: Question, accelerator: Accelerator) -> Tensor:

@@ -19,13 +19,14 @@ from skillneurons.backbone import Backbone
 from skillneurons.checkpoints import FileCheckpoint, alone
 from skillneurons.config import DiscoverConfig, parse
 from skillneurons.discover_plan import DiscoverPlan, plan
-from skillneurons.discovery import Counted, Question, combine, count
+from skillneurons.discovery import Counted, Question, count
 from skillneurons.display import clock
 from skillneurons.estimate import forward_seconds
 from skillneurons.launching import is_worker, launch
 from skillneurons.neuron_cards import NeuronCard, make_cards, page
 from skillneurons.neuron_figures import predictivity_by_layer, significant_by_layer, specificity_matrix
 from skillneurons.neurons import Neurons
+from skillneurons.predictivity import combine
 from skillneurons.registry import fetch_neurons
 from skillneurons.stage_tune import environment, older_config, process_count
 from skillneurons.tracking import ADDRESS, Run, Tracking

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from skillneurons.backbone import Backbone, TextBatch
-from skillneurons.discovery import combine, count
+from skillneurons.discovery import count
 from skillneurons.loading import describe
+from skillneurons.predictivity import combine
 from skillneurons.sites import site_of
 from test_discovery import CARD, P, brute, compare, one_process, question, readable, rows_of, stored
 
