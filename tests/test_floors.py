@@ -16,7 +16,8 @@ FLOORS = {
     2: "backbone masked_lm encoder_decoder decoder_only taps sites tokens layout references loading vocabulary",
     3: "encoding evaluation initialisation tuning estimate figures checkpoints recipes objectives cloze "
     "token_corpus cooccurrence pair lessons pretraining stream null discovery predictivity stability neuron_cards "
-    "neuron_figures suppression chosen robustness_figures transfer_figures search_space search_ledger search_study search_figures",
+    "neuron_figures suppression chosen robustness_figures transfer_figures search_space search_ledger "
+    "search_study search_figures",
     4: "tracking registry served_prompt views",
     5: "config display launching tune_plan tune_report tune_seed stage_tune stage_main pretrain_plan "
     "pretrain_card stage_pretrain discover_plan discover_report stage_discover "
