@@ -201,11 +201,12 @@ def _places(rows: Sequence[int], size: int) -> Tensor:
 def _best_by_permutation(fired_ones: Tensor, fired: Tensor, asked: Question, accelerator: Accelerator) -> Tensor:
     """Max over positions of max(acc, 1 - acc) times n, int32 `[R, L, F]`."""
     n, ones = len(asked.judged), asked.ones(asked.targets[0])
-    best = []
-    for permutation in range(fired_ones.shape[1]):
+    layers, permutations, _, width = fired_ones.shape
+    best = torch.empty(permutations, layers, width, dtype=torch.int32, device=fired_ones.device)
+    for permutation in range(permutations):
         counts = fired_ones[:, permutation].int()
         if accelerator.num_processes > 1:
             counts = accelerator.reduce(counts, "sum")
         hits = 2 * counts - fired + (n - ones)
-        best.append(torch.maximum(hits, n - hits).amax(1))
-    return torch.stack(best).int()
+        best[permutation] = torch.maximum(hits, n - hits).amax(1)
+    return best
