@@ -2,7 +2,7 @@
 
 Each round times the implementations in turn in one process; the ratios are of medians. Random weights: speed
 does not depend on them. On CUDA where there is one.
-`python benchmarks/discovery.py [roberta or t5] [width] [layers] [rows]`, by default both at base width, 4 layers.
+`python benchmarks/discovery.py [roberta or t5] [width] [layers] [rows] [rounds]`, by default both, 768 wide, 4 deep.
 """
 
 import statistics
@@ -34,7 +34,7 @@ from skillneurons.sites import Site, site_of
 from skillneurons.taps import tapped
 from skillneurons.tokens import LabelWords
 
-P, BATCH, PERMUTATIONS, ROUNDS = 100, 32, 200, 3
+P, BATCH, PERMUTATIONS = 100, 32, 200
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 WORDS = LabelWords(("w5", "w6"), (5, 6), ("w5", "w6"))
 VOCABULARY = {"roberta": 50_265, "t5": 32_128}
@@ -123,10 +123,10 @@ def storing(backbone: Backbone, site: Site, prompt: torch.Tensor, asked: Questio
     return torch.maximum(accuracy, 1 - accuracy).amax(1)
 
 
-def median_seconds(implementations: dict[str, Callable[[], object]]) -> dict[str, float]:
+def median_seconds(implementations: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """In turn, so that all meet the same machine."""
     times: dict[str, list[float]] = {name: [] for name in implementations}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, run in implementations.items():
             started = time.perf_counter()
             run()
@@ -136,7 +136,7 @@ def median_seconds(implementations: dict[str, Callable[[], object]]) -> dict[str
     return {name: statistics.median(found) for name, found in times.items()}
 
 
-def main(family: str, width: int = 768, layers: int = 4, n: int = 96) -> None:
+def main(family: str, width: int = 768, layers: int = 4, n: int = 96, rounds: int = 3) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         backbone = a_backbone(Path(scratch) / "model", family, width, layers)
     site, prompt = site_of(backbone.info, "prompt", P), (torch.randn(P, width) * 0.02).to(DEVICE)
@@ -161,7 +161,8 @@ def main(family: str, width: int = 768, layers: int = 4, n: int = 96) -> None:
             "bare, paper": lambda: bare(backbone, prompt, paper),
             "discover, protocol paper": lambda: ours(paper),
             "storing": lambda: storing(backbone, site, prompt, paper),
-        }
+        },
+        rounds,
     )
     where = torch.cuda.get_device_name() if DEVICE == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{family} {layers} x {width}, P={P}, batch {BATCH}, {n} rows of train and dev, R={PERMUTATIONS}; {where}")

@@ -133,6 +133,12 @@ def test_the_basic_interval_is_scipys():
     assert np.isnan(ends(basic(0.5, np.array([np.nan]), 0, 1))).all()
 
 
+def test_the_basic_interval_holds_its_value():
+    """Resamples that all lie below it give an interval above it, which says more than is known."""
+    assert ends(basic(0.5, np.linspace(0.3, 0.4, 101), 0, 1)) == pytest.approx((0.5, 0.6975))
+    assert ends(basic(0.5, np.linspace(0.6, 0.7, 101), 0, 1)) == pytest.approx((0.3025, 0.5))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_sign_flips_by_all_there_are(seed):
     rng = np.random.default_rng(seed)

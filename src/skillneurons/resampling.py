@@ -107,13 +107,15 @@ def quantiles(drawn: Floats) -> Interval:
 def basic(value: float, drawn: Floats, lowest: float, highest: float) -> Interval:
     """Basic bootstrap interval (Davison & Hinkley 1997): what resampling takes from a statistic is given back.
 
-    Agreement of two noisy vectors falls when noise is added, and resampling adds some.
+    Agreement of two noisy vectors falls when noise is added, and resampling adds some. Where it takes more than
+    the resamples vary, the interval would leave the value out, and reaches to it instead.
     """
     kept = drawn[np.isfinite(drawn)]
     if not len(kept):
         return Interval(float("nan"), float("nan"))
     low, high = np.quantile(kept, (0.025, 0.975))
-    return Interval(*np.clip((2 * value - high, 2 * value - low), lowest, highest).tolist())
+    ends = min(2 * value - high, value), max(2 * value - low, value)
+    return Interval(*np.clip(ends, lowest, highest).tolist())
 
 
 def sign_flip_p(differences: ArrayLike, clusters: Clusters, seed: int = 0) -> float:
