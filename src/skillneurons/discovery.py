@@ -203,10 +203,11 @@ def _best_by_permutation(fired_ones: Tensor, fired: Tensor, asked: Question, acc
     n, ones = len(asked.judged), asked.ones(asked.targets[0])
     layers, permutations, _, width = fired_ones.shape
     best = torch.empty(permutations, layers, width, dtype=torch.int32, device=fired_ones.device)
+    # with hits = 2 counts - fired + n - ones, max(hits, n - hits) is half of n + |2 hits - n|
+    offset = n - 2 * ones - 2 * fired
     for permutation in range(permutations):
-        counts = fired_ones[:, permutation].int()
+        counts = fired_ones[:, permutation]
         if accelerator.num_processes > 1:
-            counts = accelerator.reduce(counts, "sum")
-        hits = 2 * counts - fired + (n - ones)
-        best[permutation] = torch.maximum(hits, n - hits).amax(1)
+            counts = accelerator.reduce(counts.int(), "sum")
+        best[permutation] = (n + torch.add(offset, counts, alpha=4).abs_().amax(1)) // 2
     return best
