@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 from pathlib import Path
 
 import mlflow
@@ -298,3 +299,20 @@ def test_collapsed_predictions_are_said(workplace, tiny_roberta, capsys):
     assert accuracy(labels, answers, 2).collapsed == collapsed
     assert ("skillneurons.collapsed" in run.data.tags) == collapsed
     assert ("WARNING: every prediction is one class" in capsys.readouterr().out) == collapsed
+
+
+def test_an_interrupt_within_a_statement_leaves_no_lock_behind(workplace):
+    """The frame that was cut off holds its connection, and with it the database, until somebody lets it go."""
+    tracking = Tracking.connect()
+
+    def cut_off(run_id: str) -> None:
+        connection = sqlite3.connect(workplace / "mlflow.db")
+        connection.execute("INSERT INTO tags (key, value, run_uuid) VALUES ('half', 'done', ?)", [run_id])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), tracking.run("cut off", {}) as run:
+        cut_off(run.id)
+    ended = tracking.client.get_run(run.id)
+    assert ended.info.status == "KILLED"
+    assert ended.data.tags["skillneurons.error"] == "interrupted; the same command resumes"
+    assert "half" not in ended.data.tags

@@ -5,12 +5,14 @@ store here. Only this floor imports mlflow.
 """
 
 import contextlib
+import gc
 import json
 import os
 import shutil
 import socket
 import tempfile
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -106,7 +108,8 @@ class Tracking:
         run.tags(tags)
         try:
             yield run
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            _let_go(interrupt)
             run.end("KILLED", "interrupted; the same command resumes")
             raise
         except Stopped as stop:
@@ -374,6 +377,14 @@ def _dress(client: MlflowClient, experiment_id: str) -> None:
         # another process may set it at this moment, or this user may not: no reason to do no work
         with contextlib.suppress(MlflowException):
             client.set_experiment_tag(experiment_id, key, views.TAGS[key])
+
+
+def _let_go(interrupt: BaseException | None) -> None:
+    """Free what an interrupt's frames hold: the cursor of a statement it cut off keeps the database locked."""
+    while interrupt is not None:
+        traceback.clear_frames(interrupt.__traceback__)
+        interrupt = interrupt.__context__
+    gc.collect()
 
 
 def _first_line(error: BaseException) -> str:
