@@ -7,29 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow import MlflowClient
 
 import skillneurons.stage_discover as stage
 from conftest import QUICK, words
 from skillneurons.cli import main
 from skillneurons.neurons import Neurons
+from tracked import artifact, client, runs
 
 ROWS = {"max_train_rows": "60", "max_dev_rows": "60", "permutations": "40", "device": "cpu", "cards": "3"}
-
-
-def client() -> MlflowClient:
-    return MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
-
-
-def runs(stage_name: str) -> list:
-    store = client()
-    where = f"tags.`skillneurons.stage` = '{stage_name}'"
-    found = store.search_runs([e.experiment_id for e in store.search_experiments()], where)
-    return [run for run in found if "skillneurons.seed" not in run.data.tags]
-
-
-def artifact(run, path: str) -> Path:
-    return Path(client().download_artifacts(run.info.run_id, path))
 
 
 @pytest.fixture(scope="module")
