@@ -131,9 +131,9 @@ def storing(backbone: Backbone, site: Site, prompt: torch.Tensor, asked: Questio
         above = collect(asked.dev) > baseline
         labels = asked.dev.labels.to(DEVICE)
         hits = above == (labels == 1)[:, None, None, None]
-        accuracy = hits[first].float().mean(0)
-        position = torch.maximum(accuracy, 1 - accuracy).argmax(1)
-        sign = torch.where(at_chosen(accuracy) >= 0.5, 1, -1)
+        right = hits[first].sum(0)
+        position = torch.maximum(right, len(first) - right).argmax(1)
+        sign = torch.where(2 * at_chosen(right) >= len(first), 1, -1)
         fired = at_chosen(above[second]).float()
         permuted = permuted_labels(asked.dev.labels[second], asked.permutations, asked.seed).to(DEVICE)
         by_chance = ((permuted == 1).float() @ fired.flatten(1)).view(-1, *sign.shape)
@@ -145,16 +145,17 @@ def storing(backbone: Backbone, site: Site, prompt: torch.Tensor, asked: Questio
     return Counted(baseline.cpu(), *(values[None].cpu() for values in found))
 
 
-def check_same(stored: Neurons, streamed: Neurons, n: int) -> None:
-    """Both found the same, but for rounding between batches: it turns few comparisons."""
-    assert np.abs(stored.baseline - streamed.baseline).max() < 1e-4
-    assert np.abs(stored.accuracy - streamed.accuracy).max() <= 2 / n
+def check_same(stored: Neurons, streamed: Neurons) -> None:
+    """Both found the same, but where rounding between batches matters: activations that rows hardly change."""
     same = stored.position == streamed.position
-    assert same.mean() > 0.9, same.mean()  # half A is small, and many positions tie
-    assert np.abs(stored.auc - streamed.auc)[same].max() < 1e-3
-    assert np.abs(stored.seed_predictivity - streamed.seed_predictivity)[same].max() <= 4 / n
-    differ = {name: abs(stored.card["chance"][name] - value) for name, value in streamed.card["chance"].items()}
-    assert max(differ.values()) < 0.01, differ
+    assert same.mean() > 0.98, same.mean()
+    for name in ("baseline", "accuracy", "auc", "seed_predictivity", "p_value"):
+        ours, theirs = getattr(streamed, name), getattr(stored, name)
+        differs = np.abs(ours - theirs) > 1e-3
+        share = (differs if name in ("baseline", "accuracy") else differs[same]).mean()
+        assert share < 0.01, (name, share)
+    gap = {name: abs(stored.card["chance"][name] - value) for name, value in streamed.card["chance"].items()}
+    assert max(gap.values()) < 0.01, gap
 
 
 def median_seconds(implementations: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -191,7 +192,7 @@ def main(family: str, width: int = 768, layers: int = 4, n: int = 96, rounds: in
         return neurons(lambda: storing(backbone, site, prompt, split), split)
 
     bare(backbone, prompt, split)  # warm up
-    check_same(stored(), ours(split), n)
+    check_same(stored(), ours(split))
     seconds = median_seconds(
         {
             "bare, split": lambda: bare(backbone, prompt, split),
