@@ -5,9 +5,9 @@ import pytest
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
+from skillneurons.mcnemar import mcnemar_exact
 from skillneurons.paired import Estimate, clustered_share, compare
 from skillneurons.resampling import Clusters, mean_interval, ratio_interval, sign_flip_p
-from skillneurons.statistics import mcnemar_exact
 
 
 def table(both, fell, rose, neither):

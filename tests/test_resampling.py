@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from skillneurons.mcnemar import mcnemar_exact
 from skillneurons.resampling import (
     FLIPS,
     RESAMPLES,
@@ -16,7 +17,6 @@ from skillneurons.resampling import (
     ratio_interval,
     sign_flip_p,
 )
-from skillneurons.statistics import mcnemar_exact
 
 UNEVEN = Clusters.by(["b", "a", "b", "c", "a", "b"])
 

@@ -15,8 +15,9 @@ from conftest import QUICK, words
 from skillneurons import search_trial
 from skillneurons.backbone import BackboneInfo
 from skillneurons.cli import main
+from skillneurons.mcnemar import mcnemar_exact
 from skillneurons.registry import fetch
-from skillneurons.statistics import mcnemar_exact, wilson
+from skillneurons.statistics import wilson
 from skillneurons.tracking import Tracking
 from skillneurons.tuning import NonFiniteLossError
 from table_walk import walked

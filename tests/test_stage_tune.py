@@ -16,9 +16,10 @@ from mlflow import MlflowClient
 from conftest import QUICK, words
 from skillneurons.cli import main
 from skillneurons.data import load_splits
+from skillneurons.mcnemar import mcnemar_exact
 from skillneurons.prompts import SoftPrompt
 from skillneurons.registry import fetch
-from skillneurons.statistics import accuracy, mcnemar_exact
+from skillneurons.statistics import accuracy
 from skillneurons.tasks import load_task
 from skillneurons.tracking import Tracking
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isnan
 
 from skillneurons.contrast import Contrast, Share
-from skillneurons.statistics import tango
+from skillneurons.mcnemar import tango
 
 SIGNIFICANT = 0.05
 

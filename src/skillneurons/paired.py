@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skillneurons.contrast import Share, share
+from skillneurons.mcnemar import mcnemar_exact, tango
 from skillneurons.resampling import Clusters, mean_interval, ratio_interval, sign_flip_p
-from skillneurons.statistics import Interval, mcnemar_exact, tango, wilson
+from skillneurons.statistics import Interval, wilson
 
 
 @dataclass(frozen=True)

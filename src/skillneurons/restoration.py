@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skillneurons.contrast import Contrast, Share, contrast
+from skillneurons.mcnemar import tango
 from skillneurons.paired import Estimate, Pair, clustered_share
 from skillneurons.resampling import Clusters, mean_interval, ratio_interval
-from skillneurons.statistics import holm, tango
+from skillneurons.statistics import holm
 
 Direction = Literal["restore", "corrupt"]
 SIGNIFICANT = 0.05

@@ -9,11 +9,12 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
 from skillneurons.data import Split
+from skillneurons.mcnemar import McNemar
 from skillneurons.search_figures import Tried
 from skillneurons.search_ledger import Ledger, origin
 from skillneurons.search_space import Params
 from skillneurons.search_study import REASON, TRIAL_RUN
-from skillneurons.statistics import Accuracy, McNemar, holm, mean_interval
+from skillneurons.statistics import Accuracy, holm, mean_interval
 from skillneurons.tune_report import SIGNIFICANT
 
 

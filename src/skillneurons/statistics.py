@@ -1,4 +1,4 @@
-"""Numbers that travel with every accuracy: intervals, paired tests, corrections, calibration.
+"""Numbers that travel with every accuracy: intervals, corrections, calibration.
 
 Shapes: `n` rows, `C` classes, `k` content-free inputs. Rates and p-values are fractions in [0, 1].
 scipy.special is imported where it is used, so that importing this module stays cheap.
@@ -11,9 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-# Halvings of an interval of at most 2: the edge is then exact to the last bit.
-_HALVINGS = 60
 
 
 @dataclass(frozen=True)
@@ -75,29 +72,6 @@ class Accuracy:
         return {f"{prefix}/{name}": value for name, value in named.items()}
 
 
-@dataclass(frozen=True)
-class McNemar:
-    """Two classifiers a and b on the same rows.
-
-    Attributes:
-        only_a: rows that only a has right.
-        only_b: rows that only b has right.
-        n: all rows.
-        p_value: exact two-sided p of equal accuracies.
-        difference: accuracy of a minus accuracy of b.
-        low: lower end of the difference's interval.
-        high: upper end of the difference's interval.
-    """
-
-    only_a: int
-    only_b: int
-    n: int
-    p_value: float
-    difference: float
-    low: float
-    high: float
-
-
 def accuracy(labels: ArrayLike, predictions: ArrayLike, classes: int, confidence: float = 0.95) -> Accuracy:
     """Accuracy with its Wilson interval, the majority rate and two class-balanced measures.
 
@@ -140,7 +114,7 @@ def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
             f"an interval needs 0 <= successes <= n and n >= 1; got {successes} of {n}. "
             "Pass counts of a non-empty set."
         )
-    z, rate = _z(confidence), successes / n
+    z, rate = normal_quantile(confidence), successes / n
     centre = rate + z * z / (2 * n)
     half = z * sqrt(rate * (1 - rate) / n + (z / (2 * n)) ** 2)
     scale = 1 + z * z / n
@@ -148,32 +122,6 @@ def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
     low = 0.0 if successes == 0 else (centre - half) / scale
     high = 1.0 if successes == n else (centre + half) / scale
     return Interval(low, high)
-
-
-def mcnemar_exact(a_correct: ArrayLike, b_correct: ArrayLike, confidence: float = 0.95) -> McNemar:
-    """McNemar's exact test of two classifiers on the same rows, and the difference's interval.
-
-    The p-value is the two-sided binomial (1/2) tail of the discordant pairs, 1 when there are none.
-    The interval is Tango's score interval (Statistics in Medicine 17, 1998, 891-908). It inverts the
-    asymptotic McNemar test, so near the 5% line it may exclude 0 where the exact p is just above 0.05;
-    it keeps a sensible width when no pair is discordant.
-
-    Args:
-        a_correct: whether a is right [n], booleans.
-        b_correct: whether b is right on the same rows [n].
-        confidence: of the interval.
-
-    Raises:
-        ValueError: no row, or unequal lengths.
-    """
-    from scipy.special import bdtr
-
-    a, b = np.asarray(a_correct, dtype=bool), np.asarray(b_correct, dtype=bool)
-    _require_paired(a, b)
-    only_a, only_b, n = int((a & ~b).sum()), int((b & ~a).sum()), len(a)
-    tail = float(bdtr(min(only_a, only_b), only_a + only_b, 0.5))
-    interval = tango(only_a / n, only_b / n, n, confidence)
-    return McNemar(only_a, only_b, n, min(1.0, 2 * tail), (only_a - only_b) / n, interval.low, interval.high)
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -263,19 +211,15 @@ def calibrate(scores: ArrayLike, content_free: ArrayLike) -> NDArray[np.float64]
     return np.asarray(log_softmax(x, axis=1) - prior, dtype=np.float64)
 
 
-def _upper(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1; got {confidence}. Use 0.95 for 95%.")
-    return (1 + confidence) / 2
-
-
-def _z(confidence: float) -> float:
+def normal_quantile(confidence: float) -> float:
+    """How many standard deviations hold this share of a normal distribution's middle."""
     from scipy.special import ndtri
 
     return float(ndtri(_upper(confidence)))
 
 
-def _require_paired(a: NDArray[Any], b: NDArray[Any]) -> None:
+def require_paired(a: NDArray[Any], b: NDArray[Any]) -> None:
+    """Raise ValueError unless a and b are one row of the same n >= 1 values."""
     if a.ndim != 1 or a.shape != b.shape or len(a) == 0:
         raise ValueError(
             f"both must be one row of the same n >= 1 values; got shapes {a.shape} and {b.shape}. "
@@ -283,10 +227,16 @@ def _require_paired(a: NDArray[Any], b: NDArray[Any]) -> None:
         )
 
 
+def _upper(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1; got {confidence}. Use 0.95 for 95%.")
+    return (1 + confidence) / 2
+
+
 def _confusion(labels: ArrayLike, predictions: ArrayLike, classes: int) -> NDArray[np.int64]:
     """Counts [C, C]: rows are labels, columns are predictions."""
     y, guess = np.asarray(labels), np.asarray(predictions)
-    _require_paired(y, guess)
+    require_paired(y, guess)
     both = np.concatenate([y, guess])
     if both.dtype.kind not in "iu" or both.min() < 0 or both.max() >= classes:
         raise ValueError(
@@ -295,36 +245,3 @@ def _confusion(labels: ArrayLike, predictions: ArrayLike, classes: int) -> NDArr
         )
     cells = y.astype(np.int64) * classes + guess.astype(np.int64)
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
-
-
-def tango(only_a: float, only_b: float, n: int, confidence: float = 0.95) -> Interval:
-    """All differences a - b that Tango's score test keeps (Statistics in Medicine 17, 1998, 891-908).
-
-    Args:
-        only_a: share of the n pairs that only a has right; a mean over seeds may be no whole number of pairs.
-        only_b: that only b has right.
-        n: pairs.
-        confidence: of the interval.
-    """
-    difference, z = only_a - only_b, _z(confidence)
-
-    def kept(delta: float) -> bool:
-        # q: the likeliest share of "only b" if the difference were delta, the larger root of
-        # 2q^2 + linear q - only_b delta (1 - delta) = 0
-        linear = (2 - difference) * delta - only_a - only_b
-        root = max(0.0, linear * linear + 8 * only_b * delta * (1 - delta))
-        q = (sqrt(root) - linear) / 4
-        return (difference - delta) ** 2 <= z * z * (2 * q + delta * (1 - delta)) / n
-
-    return Interval(_edge(difference, -1.0, kept), _edge(difference, 1.0, kept))
-
-
-def _edge(inside: float, outside: float, kept: Callable[[float], bool]) -> float:
-    """The last kept value on the way from inside to outside."""
-    for _ in range(_HALVINGS):
-        middle = (inside + outside) / 2
-        if kept(middle):
-            inside = middle
-        else:
-            outside = middle
-    return inside

@@ -9,7 +9,8 @@ import pandas as pd
 from rich.table import Table
 
 from skillneurons.figures import Bar, Curve
-from skillneurons.statistics import Accuracy, McNemar, holm, mean_interval, wilson
+from skillneurons.mcnemar import McNemar
+from skillneurons.statistics import Accuracy, holm, mean_interval, wilson
 
 BASELINES = ("no prompt", "no prompt, calibrated", "random prompt")
 SIGNIFICANT = 0.05

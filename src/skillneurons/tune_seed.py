@@ -19,9 +19,10 @@ from skillneurons.data import Split
 from skillneurons.encoding import Encoded, mix
 from skillneurons.evaluation import content_free, score
 from skillneurons.figures import learning_curves
+from skillneurons.mcnemar import mcnemar_exact
 from skillneurons.prompts import SoftPrompt
 from skillneurons.registry import DEV_ACCURACY, register, registered_name
-from skillneurons.statistics import Accuracy, accuracy, calibrate, mcnemar_exact
+from skillneurons.statistics import Accuracy, accuracy, calibrate
 from skillneurons.tasks import unsourced
 from skillneurons.tracking import Run, Tracking
 from skillneurons.tune_plan import TunePlan
