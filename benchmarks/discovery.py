@@ -119,7 +119,7 @@ def storing(backbone: Backbone, site: Site, prompt: torch.Tensor, asked: Questio
         return torch.take_along_dim(torch.cat(kept), where, dim=2)
 
     def at_chosen(values: torch.Tensor) -> torch.Tensor:
-        index = position[:, None].view(*[1] * (values.ndim - 3), len(position), 1, -1)
+        index = position[:, None].expand(*values.shape[:-2], 1, -1)
         return torch.take_along_dim(values, index, dim=-2).squeeze(-2)
 
     with torch.inference_mode():
@@ -137,8 +137,8 @@ def storing(backbone: Backbone, site: Site, prompt: torch.Tensor, asked: Questio
         fired = at_chosen(above[second]).float()
         permuted = permuted_labels(asked.dev.labels[second], asked.permutations, asked.seed).to(DEVICE)
         by_chance = ((permuted == 1).float() @ fired.flatten(1)).view(-1, *sign.shape)
-        right = 2 * by_chance - fired.sum(0) + (permuted[0] != 1).sum()
-        null = torch.where(sign > 0, right, len(second) - right)
+        lucky = 2 * by_chance - fired.sum(0) + (permuted[0] != 1).sum()
+        null = torch.where(sign > 0, lucky, len(second) - lucky)
         auc = significance.binormal_auc(*(at_chosen(part).cpu().numpy() for part in moments))
         ones = fired[labels[second] == 1].sum(0)
         found = (hits.sum(0), position, sign, ones.int(), fired.sum(0).int(), torch.from_numpy(auc), null.int())
@@ -182,14 +182,14 @@ def main(family: str, width: int = 768, layers: int = 4, n: int = 96, rounds: in
     split = Question(train, dev, parts, (1,), 2, "split", PERMUTATIONS, 0, BATCH)
     paper = Question(train, dev, (range(n), range(n)), (1,), 2, "paper", PERMUTATIONS, 0, BATCH)
 
-    def neurons(counted: Callable[[], Counted], asked: Question) -> Neurons:
-        return combine([counted()], 1, asked, {"targets": ["one"]})
+    def judged(counted: Counted, asked: Question) -> Neurons:
+        return combine([counted], 1, asked, {"targets": ["one"]})
 
     def ours(asked: Question) -> Neurons:
-        return neurons(lambda: count(backbone, site, prompt, asked, accelerator), asked)
+        return judged(count(backbone, site, prompt, asked, accelerator), asked)
 
     def stored() -> Neurons:
-        return neurons(lambda: storing(backbone, site, prompt, split), split)
+        return judged(storing(backbone, site, prompt, split), split)
 
     bare(backbone, prompt, split)  # warm up
     check_same(stored(), ours(split))

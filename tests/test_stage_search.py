@@ -9,7 +9,6 @@ import optuna
 import pandas as pd
 import pytest
 import yaml
-from mlflow import MlflowClient
 
 from conftest import QUICK, words
 from skillneurons import search_trial
@@ -22,6 +21,7 @@ from skillneurons.tracking import Tracking
 from skillneurons.tuning import NonFiniteLossError
 from table_walk import walked
 from tiny_models import write_quips
+from tracked import artifact, client, every_run
 
 SPACE = {
     "search": "tune",
@@ -49,27 +49,14 @@ def search(model: Path, space: dict = SPACE, **more: object) -> int:
     return main(words("search", model=model, space="space.yaml", **{**FIXED, "trials": 8, **more}))
 
 
-def client() -> MlflowClient:
-    return MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
-
-
-def runs(where: str = "") -> list:
-    store = client()
-    return list(store.search_runs([e.experiment_id for e in store.search_experiments()], where))
-
-
 def study_run():
-    (found,) = runs("tags.`skillneurons.stage` = 'search'")
+    (found,) = every_run("tags.`skillneurons.stage` = 'search'")
     return found
 
 
 def trials() -> dict[int, object]:
-    found = runs("tags.`skillneurons.stage` = 'search trial'")
+    found = every_run("tags.`skillneurons.stage` = 'search trial'")
     return {int(run.data.tags["skillneurons.trial"]): run for run in found}
-
-
-def artifact(run, path: str) -> Path:
-    return Path(client().download_artifacts(run.info.run_id, path))
 
 
 def table(run, path: str) -> pd.DataFrame:
@@ -131,7 +118,7 @@ def test_no_trial_sees_test_and_it_is_looked_at_once_for_the_winner_and_the_firs
         assert not [name for name in run.data.metrics if name.startswith("test")]
         assert {i.dataset.name for i in run.inputs.dataset_inputs} == {"quips/train", "quips/dev"}
         assert not [f for f in client().list_artifacts(run.info.run_id, "predictions") if "test" in f.path]
-    judged = [run for run in runs() if "skillneurons.seed" in run.data.tags]
+    judged = [run for run in every_run() if "skillneurons.seed" in run.data.tags]
     assert len(judged) == 2 * 2
     comparison = table(study_run(), "comparison.json")
     assert set(comparison["winner_run"]) | set(comparison["first_run"]) == {run.info.run_id for run in judged}
@@ -202,7 +189,7 @@ def test_the_winner_is_the_best_complete_trial_and_tunes_the_same_again(searched
     assert best.value == complete["dev_accuracy"].max()
     again = next(
         run
-        for run in runs("tags.`skillneurons.seed` = '0'")
+        for run in every_run("tags.`skillneurons.seed` = '0'")
         if run.data.params["learning_rate"] == str(best.params["learning_rate"])
     )
     assert again.data.metrics["dev/accuracy"] == pytest.approx(best.value), "the seed of the trial, tuned anew"
@@ -233,14 +220,14 @@ def test_the_champion_is_registered_and_the_study_names_its_prompts(searched):
 
 
 def test_the_same_command_again_names_the_finished_study(searched, tiny_roberta, capsys):
-    before = len(runs())
+    before = len(every_run())
     assert search(tiny_roberta) == 0
     assert f"finished as run {study_run().info.run_id}" in capsys.readouterr().out
-    assert len(runs()) == before
+    assert len(every_run()) == before
 
 
 def test_a_changed_space_is_refused_with_the_difference(searched, tiny_roberta, capsys):
-    before = len(runs())
+    before = len(every_run())
     wider = {**SPACE, "parameters": {**SPACE["parameters"], "learning_rate": {"low": 1e-5, "high": 1.0, "log": True}}}
     for space, more, says in (
         (wider, {}, "space.parameters.learning_rate.low: 0.0001 -> 1e-05"),
@@ -253,7 +240,7 @@ def test_a_changed_space_is_refused_with_the_difference(searched, tiny_roberta, 
         assert "\n" not in line
         assert says in line
         assert "--study" in line
-    assert len(runs()) == before
+    assert len(every_run()) == before
 
 
 def test_config_goes_on_from_an_older_study(searched, tiny_roberta, capsys):
@@ -302,7 +289,7 @@ def test_an_interrupted_trial_ends_with_the_value_of_one_that_was_not(workplace,
     values = [optuna_study(name).best_trial.value for name in ("untouched", "broken")]
     assert values[0] == values[1]
     assert len(calls) == 4 + 3, "seed 0 is at 16 and goes to 24; seed 1 is at 8"
-    resumed = [run for run in runs() if "skillneurons.resumed_from_step" in run.data.tags]
+    resumed = [run for run in every_run() if "skillneurons.resumed_from_step" in run.data.tags]
     assert [run.data.tags["skillneurons.resumed_from_step"] for run in resumed] == ["16"]
 
 
@@ -324,7 +311,7 @@ def test_where_the_first_settings_win_there_is_nothing_to_compare(workplace, tin
     note = study_run().data.tags["mlflow.note.content"]
     assert "nothing better on dev than the first trial's settings" in note
     assert "test/difference" not in study_run().data.metrics
-    assert len([run for run in runs() if "skillneurons.seed" in run.data.tags]) == 1
+    assert len([run for run in every_run() if "skillneurons.seed" in run.data.tags]) == 1
 
 
 def test_a_trial_that_diverges_is_pruned_with_the_reason(workplace, tiny_roberta, monkeypatch):

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from mlflow import MlflowClient
 
 from conftest import QUICK, words
 from skillneurons.cli import main
@@ -22,32 +21,20 @@ from skillneurons.registry import fetch
 from skillneurons.statistics import accuracy
 from skillneurons.tasks import load_task
 from skillneurons.tracking import Tracking
+from tracked import artifact, client, every_run
 
 
 def tune(model: Path, **more: object) -> int:
     return main(words("tune", model=model, **{**QUICK, **more}))
 
 
-def client() -> MlflowClient:
-    return MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
-
-
-def runs(where: str = "") -> list:
-    store = client()
-    return list(store.search_runs([e.experiment_id for e in store.search_experiments()], where))
-
-
 def parents() -> list:
-    return [run for run in runs() if "mlflow.parentRunId" not in run.data.tags]
+    return [run for run in every_run() if "mlflow.parentRunId" not in run.data.tags]
 
 
 def children(parent) -> list:
-    found = runs(f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    found = every_run(f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     return sorted(found, key=lambda run: int(run.data.tags["skillneurons.seed"]))
-
-
-def artifact(run, path: str) -> Path:
-    return Path(client().download_artifacts(run.info.run_id, path))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +66,7 @@ def test_a_parent_with_a_child_a_seed_each_whole(tuned):
     assert parent.info.status == "FINISHED"
     kind = client().get_experiment(parent.info.experiment_id).tags["mlflow.experimentKind"]
     assert kind == "custom_model_development"
-    assert not any("skillneurons.error" in run.data.tags for run in runs())
+    assert not any("skillneurons.error" in run.data.tags for run in every_run())
     seeds = children(parent)
     assert [run.data.tags["skillneurons.seed"] for run in seeds] == ["0", "1"]
     for run in seeds:
@@ -237,19 +224,19 @@ def test_a_dry_run_says_what_it_would_cost_and_leaves_nothing(workplace, tiny_ro
 
 def test_another_seed_joins_without_the_first_being_done_again(workplace, tiny_roberta):
     assert tune(tiny_roberta, seeds="0") == 0
-    assert not any("skillneurons.error" in run.data.tags for run in runs())
+    assert not any("skillneurons.error" in run.data.tags for run in every_run())
     first = children(parents()[0])[0]
     assert tune(tiny_roberta, seeds="0,1") == 0
     newest = max(parents(), key=lambda run: run.info.start_time)
     assert newest.data.tags["skillneurons.children"].split(",")[0] == first.info.run_id
-    assert len(runs("tags.`skillneurons.seed` = '0'")) == 1
+    assert len(every_run("tags.`skillneurons.seed` = '0'")) == 1
     assert len(client().search_model_versions("name = 'film_notes.tiny-roberta'")) == 2
 
 
 def test_rerun_works_again_and_agrees_to_the_bit(workplace, tiny_roberta):
     assert tune(tiny_roberta) == 0
     assert tune(tiny_roberta, rerun="true") == 0
-    prompts = [SoftPrompt.load(artifact(run, "prompt")) for run in runs("tags.`skillneurons.seed` = '0'")]
+    prompts = [SoftPrompt.load(artifact(run, "prompt")) for run in every_run("tags.`skillneurons.seed` = '0'")]
     assert len(prompts) == 2
     assert torch.equal(prompts[0].embeddings, prompts[1].embeddings)
 
@@ -257,16 +244,16 @@ def test_rerun_works_again_and_agrees_to_the_bit(workplace, tiny_roberta):
 @pytest.mark.parametrize("how", [{"init": "text", "init_text": "a good film"}, {"init": "normal", "init_std": "0.5"}])
 def test_other_starts(workplace, tiny_roberta, how):
     assert tune(tiny_roberta, max_steps=8, **how) == 0
-    (run,) = runs("tags.`skillneurons.seed` = '0'")
+    (run,) = every_run("tags.`skillneurons.seed` = '0'")
     assert run.data.params["init"] == how["init"]
 
 
 def test_a_prompt_can_start_from_another(workplace, tiny_roberta, capsys):
     assert tune(tiny_roberta) == 0
-    (child,) = runs("tags.`skillneurons.seed` = '0'")
+    (child,) = every_run("tags.`skillneurons.seed` = '0'")
     reference = f"runs:/{child.info.run_id}"
     assert tune(tiny_roberta, init="prompt", init_prompt=reference, learning_rate="1e-12", max_steps=8) == 0
-    newest = max(runs("tags.`skillneurons.seed` = '0'"), key=lambda run: run.info.start_time)
+    newest = max(every_run("tags.`skillneurons.seed` = '0'"), key=lambda run: run.info.start_time)
     first, second = (SoftPrompt.load(artifact(run, "prompt")).embeddings for run in (child, newest))
     torch.testing.assert_close(first, second)
     assert tune(tiny_roberta, init="prompt", init_prompt=reference, prompt_length=5) == 2
@@ -282,7 +269,7 @@ def test_every_family_tunes(workplace, tmp_path, architecture, more, placement):
 
     model = build(architecture, tmp_path / f"tiny-{architecture}")
     assert tune(model, max_steps=16, **more) == 0
-    (run,) = runs("tags.`skillneurons.seed` = '0'")
+    (run,) = every_run("tags.`skillneurons.seed` = '0'")
     prompt = SoftPrompt.load(artifact(run, "prompt"))
     assert prompt.card["placement"] == placement
     losses = [m.value for m in client().get_metric_history(run.info.run_id, "train/loss")]
@@ -293,7 +280,7 @@ def test_every_family_tunes(workplace, tmp_path, architecture, more, placement):
 def test_collapsed_predictions_are_said(workplace, tiny_roberta, capsys):
     # a rate that moves nothing: the prompt stays where it started
     assert tune(tiny_roberta, max_steps=8, learning_rate="1e-12", init="normal", init_std="1e-6") == 0
-    (run,) = runs("tags.`skillneurons.seed` = '0'")
+    (run,) = every_run("tags.`skillneurons.seed` = '0'")
     frame = pd.read_parquet(artifact(run, "predictions/test.parquet"))
     collapsed = frame["prediction"].nunique() == 1
     labels, answers = ((frame[name] == "positive").astype(int) for name in ("label", "prediction"))

@@ -23,8 +23,9 @@ from skillneurons.statistics import (
 )
 
 
-def test_importing_the_module_does_not_import_scipy() -> None:
-    script = "import sys, skillneurons.statistics; print(*sorted(m for m in sys.modules if m == 'scipy'))"
+def test_importing_the_modules_does_not_import_scipy() -> None:
+    modules = "skillneurons.statistics, skillneurons.mcnemar"
+    script = f"import sys, {modules}; print(*sorted(m for m in sys.modules if m == 'scipy'))"
     done = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,

@@ -15,11 +15,15 @@ def client() -> MlflowClient:
     return MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
 
 
+def every_run(where: str = "") -> list:
+    """All runs that a filter holds for."""
+    store = client()
+    return list(store.search_runs([e.experiment_id for e in store.search_experiments()], where))
+
+
 def runs(stage: str) -> list:
     """The runs of a stage that stand alone."""
-    store = client()
-    where = f"tags.`skillneurons.stage` = '{stage}'"
-    found = store.search_runs([e.experiment_id for e in store.search_experiments()], where)
+    found = every_run(f"tags.`skillneurons.stage` = '{stage}'")
     return [run for run in found if "mlflow.parentRunId" not in run.data.tags]
 
 

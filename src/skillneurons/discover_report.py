@@ -120,7 +120,7 @@ def finding(neurons: Neurons) -> str:
     k, layer, unit = np.unravel_index(int(neurons.predictivity.argmax()), neurons.predictivity.shape)
     best, p = float(neurons.predictivity[k, layer, unit]), float(neurons.family_p[k, layer, unit])
     sign = SIGNS[int(neurons.direction[k, layer, unit])]
-    seeds = neurons.predictivity.shape[0] and neurons.sign.shape[1]
+    seeds = neurons.sign.shape[1]
     where = f"{card['task']} on {card['backbone']['name']}, site {card['site']}, {seeds} prompt(s)"
     judged = f"n = {card['judged_rows']} rows of dev, majority {card['majority']:.1%}"
     band = f"{chance['best_low']:.3f} to {chance['best_high']:.3f} ({chance['permutations']} permutations)"

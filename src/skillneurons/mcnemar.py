@@ -1,4 +1,7 @@
-"""Two classifiers on the same rows: McNemar's exact test, and Tango's interval of the difference."""
+"""Two classifiers on the same rows: McNemar's exact test, and Tango's interval of the difference.
+
+scipy.special is imported where it is used, so that importing this module stays cheap.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
