@@ -46,6 +46,25 @@ def test_a_bad_value_is_one_line_that_says_rule_and_value(given, words):
         assert word in message
 
 
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [
+        ({"init_text": "a|b"}, "init=vocabulary, init_text=a|b"),
+        ({"init_text": "|||"}, "init=vocabulary, init_text=|||"),
+        ({"init_prompt": "prompts/a|b"}, "init=vocabulary, init_prompt=prompts/a|b"),
+        ({"init_text": "must; got this. Do that"}, "init=vocabulary, init_text=must; got this. Do that"),
+        ({"seeds": "1|2"}, "'1|2'"),
+        ({"precision": "a|b"}, "'a|b'"),
+    ],
+)
+def test_no_value_can_break_the_three_parts_of_a_refusal(given, got):
+    with pytest.raises(InputError) as error:
+        parse(TuneConfig, {**GIVEN, **given})
+    assert error.value.got == got
+    assert error.value.must
+    assert error.value.do.endswith(".")
+
+
 def test_what_only_says_where_and_how_fast_is_not_in_the_address():
     first = parse(TuneConfig, GIVEN).deciding()
     assert first == parse(TuneConfig, {**GIVEN, "threads": "1", "processes": "2", "rerun": "true"}).deciding()

@@ -45,7 +45,7 @@ class ComputeConfig(StageConfig):
     @model_validator(mode="after")
     def _there_is_such_a_device(self) -> Self:
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device=cuda needs a GPU that torch sees|none|Use device=auto or device=cpu")
+            raise InputError("device=cuda needs a GPU that torch sees", "none", "Use device=auto or device=cpu.")
         return self
 
     @property
@@ -83,20 +83,16 @@ class TuneConfig(ComputeConfig, TuneSettings):
     @model_validator(mode="after")
     def _consistent(self) -> "TuneConfig":
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds must all differ|{self.seeds}|Name each seed once")
+            raise InputError("seeds must all differ", f"{self.seeds}", "Name each seed once.")
         if not self.seeds or min(self.seeds) < 0:
-            raise ValueError(f"seeds must be whole numbers from 0 up|{self.seeds}|E.g. seeds=0,1,2")
+            raise InputError("seeds must be whole numbers from 0 up", f"{self.seeds}", "E.g. seeds=0,1,2.")
         for kind, name in (("text", "init_text"), ("prompt", "init_prompt")):
             if (self.init == kind) != (getattr(self, name) is not None):
-                raise ValueError(
-                    f"{name} is given exactly when init={kind}|init={self.init}, {name}={getattr(self, name)}"
-                    f"|Give both or neither"
-                )
+                got = f"init={self.init}, {name}={getattr(self, name)}"
+                raise InputError(f"{name} is given exactly when init={kind}", got, "Give both or neither.")
         if self.warmup_steps >= self.max_steps:
-            raise ValueError(
-                f"warmup_steps must be fewer than max_steps|{self.warmup_steps} of {self.max_steps}"
-                "|Shorten the warm-up"
-            )
+            got = f"{self.warmup_steps} of {self.max_steps}"
+            raise InputError("warmup_steps must be fewer than max_steps", got, "Shorten the warm-up.")
         return self
 
     @property
@@ -184,12 +180,11 @@ class SuppressConfig(ComputeConfig):
     @model_validator(mode="after")
     def _consistent(self) -> "SuppressConfig":
         if not self.rates or not all(0 <= rate <= 100 for rate in self.rates):
-            raise ValueError(f"rates are percentages from 0 to 100|{_listed(self.rates)}|E.g. rates=0,1,5,15")
+            raise InputError("rates are percentages from 0 to 100", _listed(self.rates), "E.g. rates=0,1,5,15.")
         _check_differ(self.rates)
         if self.kind == "resample" and self.positions == "all":
-            raise ValueError(
-                "kind=resample needs positions=prompt: texts differ in length|positions=all|Add positions=prompt"
-            )
+            must = "kind=resample needs positions=prompt: texts differ in length"
+            raise InputError(must, "positions=all", "Add positions=prompt.")
         return self
 
     def deciding(self) -> dict[str, Any]:
@@ -223,7 +218,7 @@ class RobustnessConfig(ComputeConfig):
     @model_validator(mode="after")
     def _consistent(self) -> "RobustnessConfig":
         if not self.rates or not all(0 < rate < 100 for rate in self.rates):
-            raise ValueError(f"rates are percentages between 0 and 100|{_listed(self.rates)}|E.g. rates=1,5,15")
+            raise InputError("rates are percentages between 0 and 100", _listed(self.rates), "E.g. rates=1,5,15.")
         _check_differ(self.rates)
         return self
 
@@ -256,7 +251,7 @@ class TransferConfig(ComputeConfig):
 
 def _check_differ(rates: tuple[float, ...]) -> None:
     if len(set(rates)) < len(rates):
-        raise ValueError(f"rates must all differ|{_listed(rates)}|Name each rate once")
+        raise InputError("rates must all differ", _listed(rates), "Name each rate once.")
 
 
 def _listed(numbers: tuple[float, ...]) -> str:
@@ -280,11 +275,12 @@ class SearchConfig(TuneConfig):
     def _search_rules(self) -> "SearchConfig":
         seeds = self.final_seeds
         if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-            raise ValueError(f"final_seeds are different whole numbers from 0 up|{seeds}|E.g. final_seeds=0,1,2")
+            must = "final_seeds are different whole numbers from 0 up"
+            raise InputError(must, f"{seeds}", "E.g. final_seeds=0,1,2.")
         if self.processes > 1:
-            raise ValueError(f"a trial has one process|processes={self.processes}|Give workers=N instead")
+            raise InputError("a trial has one process", f"processes={self.processes}", "Give workers=N instead.")
         if self.rerun:
-            raise ValueError("a study goes on, it is not worked again|rerun=true|Give another study name")
+            raise InputError("a study goes on, it is not worked again", "rerun=true", "Give another study name.")
         return self
 
 
@@ -319,9 +315,8 @@ def check_name(kind: type[StageConfig], key: str) -> None:
 
 def _explain(error: ValidationError, kind: type[StageConfig]) -> InputError:
     first = error.errors()[0]
-    if first["type"] == "value_error" and "|" in first["msg"]:
-        must, got, do = first["msg"].removeprefix("Value error, ").split("|")
-        return InputError(must, got, f"{do}.")
+    if isinstance(told := first.get("ctx", {}).get("error"), InputError):  # a rule of several values, in our words
+        return told
     name = str(first["loc"][0]) if first["loc"] else "configuration"
     if first["type"] == "missing":
         missing = [str(e["loc"][0]) for e in error.errors() if e["type"] == "missing"]
