@@ -8,7 +8,7 @@ import skillneurons
 PACKAGE = Path(skillneurons.__file__).parent
 
 FLOORS = {
-    1: "errors fingerprints statistics mcnemar tasks sources data prompts overlap corpus grammar "
+    1: "errors yaml_text fingerprints statistics mcnemar tasks sources data prompts overlap corpus grammar "
     "builtin builtin_adversarial "
     "builtin_sentiment builtin_sentiment_words builtin_paraphrase builtin_paraphrase_words "
     "builtin_nli builtin_nli_forms builtin_nli_words builtin_ethics builtin_ethics_words "

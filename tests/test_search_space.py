@@ -141,7 +141,7 @@ def test_a_file_that_is_none_and_a_name_that_is_none(tmp_path):
     with pytest.raises(InputError, match="ParserError"):
         read_space(str(tmp_path / "broken.yaml"))
     (tmp_path / "list.yaml").write_text("[1, 2]")
-    with pytest.raises(InputError, match="mapping"):
+    with pytest.raises(InputError, match="must map names"):
         read_space(str(tmp_path / "list.yaml"))
 
 

@@ -186,7 +186,7 @@ BAD = {
     "unknown nested key": (_with("hub", colums={}), r"'hub\.colums' must be a known key"),
     "name": ({"name": "a b"}, "'name' must be letters"),
     "no source": ({"hub": None, "file": None}, "one of 'hub', 'file' and 'builtin'"),
-    "words are booleans": (_with("label_words", masked_lm=[False, True]), "Quote yes, no"),
+    "words are booleans": (_with("label_words", masked_lm=[False, True]), "Quote a number, true, false"),
     "one word too few": (_with("label_words", masked_lm=["no"]), "one word for each label"),
     "one word twice": (_with("label_words", masked_lm=["no", "no"]), "must differ"),
     "words for another family": ({"label_words": {"masked_lm": ["no", "yes"]}}, "the same backbone families"),

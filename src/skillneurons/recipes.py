@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from skillneurons.errors import InputError
+from skillneurons.yaml_text import read_mapping
 
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -187,15 +187,9 @@ def read_recipe(file: Path) -> Recipe:
     Raises:
         InputError: the file is missing, is no YAML, or breaks a rule; one line, the first of them.
     """
+    entry = read_mapping(file, "recipe", "experiments/models/pocket.yaml")
     try:
-        entry = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        got = f"{file} ({type(error).__name__})"
-        raise InputError("recipe is a YAML file", got, "See experiments/models/pocket.yaml.") from error
-    if not isinstance(entry, dict):
-        raise InputError("a recipe is a mapping", f"{file} with {type(entry).__name__}", "Mend the file.")
-    try:
-        return Recipe(**entry)
+        return Recipe.model_validate(entry)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "recipe"

@@ -5,11 +5,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
-import yaml
 
 from skillneurons.errors import InputError, listed
+from skillneurons.yaml_text import read_mapping
 
 KEYS = {"id", "folder", "package", "gguf", "revision", "placement", "tune"}
 CONFIG_FILES = ("config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt")
@@ -95,7 +96,7 @@ def _from_cache(model_id: str, revision: str | None, models_dir: Path, error: Ex
 
 
 def _from_yaml(file: Path, revision: str | None) -> Source:
-    entry = yaml.safe_load(file.read_text(encoding="utf-8"))
+    entry = read_mapping(file, "model", "experiments/models/roberta-base.yaml")
     _check_entry(entry, file)
     revision = revision or entry.get("revision")
     if "id" in entry:
@@ -126,21 +127,24 @@ def _known(models_dir: Path) -> list[str]:
 
 
 def _is_recipe(file: Path) -> bool:
-    return any(line.startswith("recipe:") for line in file.read_text(encoding="utf-8").splitlines())
+    return any(line.startswith("recipe:") for line in file.read_text(encoding="utf-8", errors="replace").splitlines())
 
 
-def _check_entry(entry: object, file: Path) -> None:
-    if isinstance(entry, dict) and "recipe" in entry:
+def _check_entry(entry: Mapping[str, Any], file: Path) -> None:
+    if "recipe" in entry:
         must = "a model is one that is there"
         made = "Name a model it makes, once `pretrain` has made it."
         raise InputError(must, f"{file.stem}, a recipe of {entry['recipe']}", made)
-    if not isinstance(entry, dict) or set(entry) - KEYS:
-        unknown = listed(sorted(map(str, set(entry) - KEYS))) if isinstance(entry, dict) else type(entry).__name__
-        raise InputError(f"{file} has only the keys {listed(sorted(KEYS))}", unknown, "Mend the file.")
+    if unknown := sorted(set(entry) - KEYS):
+        raise InputError(f"{file} has only the keys {listed(sorted(KEYS))}", listed(unknown), "Mend the file.")
     if not _one_place(entry):
         must = f"{file} names one place: id, folder, or package with folder or gguf (a folder may hold a gguf)"
         raise InputError(must, listed(sorted(entry)), "Mend the file.")
-    if not isinstance(entry.get("tune") or {}, dict):
+    if odd := [key for key in sorted(KEYS - {"tune"}) if not isinstance(entry.get(key, ""), str | None)]:
+        got = f"{odd[0]}: {entry[odd[0]]!r}"
+        raise InputError(f"{odd[0]} in {file} is text", got, "Quote it, where YAML reads it as a number.")
+    tune = entry.get("tune") or {}
+    if not isinstance(tune, dict) or not all(isinstance(name, str) for name in tune):
         raise InputError(f"tune in {file} maps parameters to values", repr(entry["tune"]), "Mend the file.")
 
 

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from optuna import Trial
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from skillneurons import fingerprints
 from skillneurons.errors import InputError, listed
+from skillneurons.yaml_text import read_mapping
 
 Value = bool | int | float | str
 Params = Mapping[str, Value]
@@ -153,15 +153,9 @@ def read_space(name_or_path: str) -> Space:
         InputError: there is none, or it breaks a rule; one line, the first of them.
     """
     file = _find(name_or_path)
+    entry = read_mapping(file, "space", "experiments/search/default.yaml")
     try:
-        entry = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        got = f"{file} ({type(error).__name__})"
-        raise InputError("space is a YAML file", got, "See experiments/search/default.yaml.") from error
-    if not isinstance(entry, dict):
-        raise InputError("a space is a mapping", f"{file} with {type(entry).__name__}", "Mend the file.")
-    try:
-        return Space(**entry)
+        return Space.model_validate(entry)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "space"

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-import yaml
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from rich.console import Console
@@ -171,7 +170,7 @@ def _record(plan: DiscoverPlan, run: Run, neurons: Neurons, cards: list[NeuronCa
 
 
 def _table(tracking: Tracking, run_id: str) -> Table:
-    cards = pd.DataFrame(**yaml.safe_load(tracking.text(run_id, "neuron_cards.json")))
+    cards = tracking.table(run_id, "neuron_cards.json")
     shown = Table("layer,\nneuron", "signs", "predictivity", "q", "AUC")
     shown.add_column("highest at", no_wrap=True, overflow="ellipsis", max_width=24)
     for card in cards.head(5).itertuples():

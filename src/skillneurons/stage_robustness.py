@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 from rich.console import Console
 
 from skillneurons.config import RobustnessConfig
@@ -56,12 +55,8 @@ def compared(tracking: Tracking, references: str | None) -> list[pd.DataFrame]:
     found = []
     for reference in (one.strip() for one in (references or "").split(",") if one.strip()):
         run_id = reference.removeprefix("runs:/").strip("/")
-        found.append(_summary(tracking, tracking.tag(run_id, SAME_AS) or run_id))
+        found.append(tracking.table(tracking.tag(run_id, SAME_AS) or run_id, SUMMARY))
     return found
-
-
-def _summary(tracking: Tracking, run_id: str) -> pd.DataFrame:
-    return pd.DataFrame(**yaml.safe_load(tracking.text(run_id, SUMMARY)))
 
 
 def execute(
@@ -74,7 +69,7 @@ def execute(
     """Do the work of a checked command, or find the finished run that did it."""
     if known := found("robustness", plan, tracking, parent):
         if others:
-            _compare(Run(tracking.client, known.run_id), _summary(tracking, known.run_id), others, known.finding)
+            _compare(Run(tracking.client, known.run_id), tracking.table(known.run_id, SUMMARY), others, known.finding)
         return known
     with worked("robustness", plan, tracking, parent) as (run, accelerator):
         _describe(plan, run)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from rich.console import Console
 
+from skillneurons import yaml_text
 from skillneurons.checkpoints import FileCheckpoint, alone
 from skillneurons.config import DiscoverConfig, StageConfig, TuneConfig
 from skillneurons.display import TuneDisplay, clock
@@ -140,7 +140,7 @@ def older_config(tracking: Tracking, reference: str, kind: type[StageConfig] = T
     run_id = reference.removeprefix("runs:/").strip("/")
     run_id = tracking.tag(run_id, SAME_AS) or run_id
     text = tracking.text(run_id, "config.yaml")
-    return {k: v for k, v in yaml.safe_load(text).items() if k in kind.model_fields}
+    return {k: v for k, v in yaml_text.parse(text).items() if k in kind.model_fields}
 
 
 def accelerator_for(config: TuneConfig) -> Accelerator:

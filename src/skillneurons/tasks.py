@@ -13,13 +13,14 @@ from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from skillneurons.errors import InputError, listed
 from skillneurons.sources import STRICT, BuiltinSource, FileSource, HubSource, Texts
+from skillneurons.yaml_text import read_mapping
 
+EXAMPLE = "experiments/tasks/sst2.yaml"
 FAMILIES = ("masked_lm", "encoder_decoder", "decoder_only")
 Family = Annotated[str, Field(pattern=f"^({'|'.join(FAMILIES)})$")]
 DEFAULT_FOLDERS = (Path("experiments/tasks"), Path(__file__).resolve().parents[2] / "experiments" / "tasks")
@@ -126,9 +127,9 @@ def load_task(name_or_path: str | Path, tasks_dir: Path | None = None) -> Task:
         InputError: There is no such task, or its YAML breaks a rule.
     """
     path = _find(str(name_or_path), DEFAULT_FOLDERS if tasks_dir is None else (tasks_dir,))
-    raw = _read_yaml(path)
+    raw = read_mapping(path, "task", EXAMPLE)
     if clean := raw.get("clean"):
-        base = _read_yaml(_find(str(clean), (path.parent, *DEFAULT_FOLDERS)))
+        base = read_mapping(_find(str(clean), (path.parent, *DEFAULT_FOLDERS)), "task", EXAMPLE)
         raw = {**{key: base[key] for key in INHERITED if key in base}, **raw}
     return _parse(raw, path)
 
@@ -162,16 +163,6 @@ def _find(name: str, folders: Sequence[Path]) -> Path:
     raise InputError(must, repr(name), "Correct it, or give a path to a YAML.")
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} must be YAML", str(error), "Mend the file.") from error
-    if not isinstance(raw, dict):
-        raise InputError(f"{path} must hold keys and values", type(raw).__name__, "See experiments/tasks/sst2.yaml.")
-    return raw
-
-
 def _parse(raw: Mapping[str, Any], path: Path) -> Task:
     """The task of one definition, or the first rule it breaks as an InputError."""
     known = [key.name for key in fields(Task) if key.name != "folder"]
@@ -193,7 +184,11 @@ def _invalid(error: Mapping[str, Any], path: Path) -> InputError:
         return InputError(f"{path}: the key '{where}' must be there", "none", "Add it.")
     if error["type"] == "unexpected_keyword_argument":
         return InputError(f"{path}: '{where}' must be a known key", f"{error['input']!r:.80}", "Mend or remove it.")
-    quote = " Quote yes, no, true and false." if isinstance(error["input"], bool) else ""
+    quote = (
+        ""
+        if isinstance(error["input"], (str, dict, list))
+        else " Quote a number, true, false or null that is a word."
+    )
     got = f"{error['input']!r:.80} ({error['msg']})"
     return InputError(f"{path}: '{where}' must be as a task needs it", got, f"Mend it.{quote}")
 

@@ -31,7 +31,7 @@ from mlflow.artifacts import download_artifacts, load_text
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from skillneurons import views
+from skillneurons import views, yaml_text
 from skillneurons.data import Split
 from skillneurons.errors import InputError
 from skillneurons.figures import write
@@ -206,6 +206,14 @@ class Tracking:
                 f"the run holds {path}", f"runs:/{run_id} without it", "Name a finished run of that stage."
             ) from error
 
+    def table(self, run_id: str, path: str) -> pd.DataFrame:
+        """A table that a run has logged, as it was given to `Run.table`.
+
+        Raises:
+            InputError: the run does not hold it.
+        """
+        return pd.DataFrame(**json.loads(self.text(run_id, path)))
+
     def download(self, run_id: str, path: str, folder: Path) -> None:
         """Put an artifact folder of a run at `folder`, in place of what is there.
 
@@ -273,7 +281,7 @@ class Run:
     def yaml(self, value: Mapping[str, Any], path: str) -> None:
         """A mapping as a YAML artifact."""
         if self._client is not None:
-            self._client.log_dict(self.id, dict(value), path)
+            self._client.log_text(self.id, yaml_text.written(value), path)
 
     def table(self, frame: pd.DataFrame, path: str) -> None:
         """A table that the UI shows and compares (JSON, floats in full, NaN as null).
