@@ -156,13 +156,14 @@ def counter(n: int) -> torch.dtype:
     return torch.int16 if n <= torch.iinfo(torch.int16).max else torch.int32
 
 
-def summed(accelerator: Accelerator, counts: Tensor) -> Tensor:
-    """Counters added over all processes."""
+def summed(accelerator: Accelerator, values: Tensor) -> Tensor:
+    """Counters or real numbers added over all processes."""
     if accelerator.num_processes == 1:
-        return counts
+        return values
     # no backend of torch.distributed adds 16 bits
-    result: Tensor = accelerator.reduce(counts.int(), "sum")
-    return result.to(counts.dtype)
+    wide = values.int() if values.dtype == torch.int16 else values
+    result: Tensor = accelerator.reduce(wide, "sum")
+    return result.to(values.dtype)
 
 
 def _hand_back() -> None:
