@@ -14,7 +14,8 @@ FLOORS = {
     "builtin_nli builtin_nli_forms builtin_nli_words builtin_ethics builtin_ethics_words "
     "neurons selection significance contrast effect resampling paired pairing consistency restoration "
     "matrix mantel similarity",
-    2: "backbone masked_lm encoder_decoder decoder_only taps sites tokens layout references loading vocabulary",
+    2: "backbone masked_lm encoder_decoder decoder_only taps sites tokens special_tokens layout references loading "
+    "vocabulary",
     3: "encoding evaluation initialisation tuning estimate figures checkpoints recipes objectives cloze "
     "token_corpus cooccurrence pair lessons pretraining stream null discovery predictivity stability neuron_cards "
     "neuron_figures suppression chosen robustness_figures transfer_figures search_space search_ledger "

@@ -1,14 +1,21 @@
 """Texts to ids and label words to ids, on tokenizers of every kind."""
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 import tiny_models
+from skillneurons import tokens
 from skillneurons.backbone import BackboneInfo
 from skillneurons.errors import InputError
 from skillneurons.loading import describe
+from skillneurons.tasks import Segment
 
 FRAMES = {
     "roberta": ([0], [2], [2]),
@@ -152,3 +159,174 @@ def test_positions_limit_prompt_and_text(infos: dict[str, BackboneInfo], tmp_pat
     assert full.label_scores(torch.zeros(4, 32), batch, words).isfinite().all()
     with pytest.raises((IndexError, RuntimeError)):
         full.label_scores(torch.zeros(5, 32), batch, words)
+
+
+SENTENCE = "one of the best films of the year , and a joy from start to end"
+
+
+def respoilt(info: BackboneInfo, folder: Path, name: str = "tokenizer.json", **changes: Any) -> BackboneInfo:
+    """The same model with other settings in its tokenizer's files."""
+    shutil.copytree(info.folder, folder)
+    content = json.loads((folder / name).read_text())
+    for key, value in changes.items():
+        where = content["model"] if key in content.get("model", {}) else content
+        where[key] = value
+    (folder / name).write_text(json.dumps(content))
+    return describe(str(folder))
+
+
+@pytest.mark.parametrize("name", ["roberta", "t5"])
+def test_a_tokenizer_that_drops_merges_is_read_as_a_function(
+    infos: dict[str, BackboneInfo], name: str, tmp_path: Path
+) -> None:
+    info = respoilt(infos[name], tmp_path / name, dropout=0.5)
+    want = infos[name].encode([(SENTENCE,)], 64)
+    assert all(info.encode([(SENTENCE,)], 64) == want for _ in range(20))
+    assert {info.label_words(tiny_models.WORDS).ids for _ in range(20)} == {
+        infos[name].label_words(tiny_models.WORDS).ids
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("tokenizer_config.json", {"truncation_side": "left", "padding_side": "left"}),
+        ("tokenizer_config.json", {"model_max_length": 5}),
+        ("tokenizer_config.json", {"split_special_tokens": True}),
+        (
+            "tokenizer.json",
+            {"truncation": {"direction": "Left", "max_length": 4, "strategy": "OnlyFirst", "stride": 0}},
+        ),
+        (
+            "tokenizer.json",
+            {
+                "padding": {
+                    "strategy": {"Fixed": 40},
+                    "direction": "Left",
+                    "pad_to_multiple_of": None,
+                    "pad_id": 1,
+                    "pad_type_id": 0,
+                    "pad_token": "<pad>",
+                }
+            },
+        ),
+    ],
+)
+def test_stored_settings_of_a_tokenizer_change_no_ids(
+    infos: dict[str, BackboneInfo], name: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    whole = infos["t5"]
+    info = respoilt(whole, tmp_path / "t5", name, **changes)
+    rows = [(SENTENCE,), ("dull",), *tiny_models.PAIRS, (Segment.of("{a} <mask> {b}", {"a": "dull", "b": "thin"}),)]
+    assert info.frame == whole.frame
+    assert info.label_words(tiny_models.WORDS) == whole.label_words(tiny_models.WORDS)
+    for limit in (8, 64):
+        assert info.encode(rows, limit) == whole.encode(rows, limit)
+    (cut,) = info.encode([(SENTENCE,)], 8)
+    assert cut == [*plain(whole, SENTENCE)[:7], *whole.frame.end]
+    assert info.collate([[5, 6], [7]]).attention_mask.tolist() == [[1, 1], [1, 0]]
+
+
+def test_a_tokenizer_that_samples_in_its_own_library_is_refused() -> None:
+    tokenizer = transformers.ByT5Tokenizer()
+    tokenizer.sp_model_kwargs = {"enable_sampling": True, "nbest_size": -1, "alpha": 0.1}
+    with pytest.raises(InputError, match="in one way; got enable_sampling"):
+        tokens.steady(tokenizer)
+
+
+def test_a_first_piece_that_is_a_bare_space_is_no_label_word(infos: dict[str, BackboneInfo]) -> None:
+    info = infos["t5"]
+    assert info.tokenizer.convert_ids_to_tokens(plain(info, "qyes"))[0] == "▁"
+    with pytest.raises(InputError, match="more than a space for t5; got 'qyes'"):
+        info.label_words(["yes", {"word": "qyes", "piece": "first"}])
+
+
+def unparsed(info: BackboneInfo, text: str) -> list[int]:
+    """Ids by a pipeline that was never told of special tokens."""
+    pipeline = json.loads(info.tokenizer.backend_tokenizer.to_str())
+    return Tokenizer.from_str(json.dumps({**pipeline, "added_tokens": []})).encode(text, add_special_tokens=False).ids
+
+
+WRITTEN = ("<mask>", "a </s> film", "<s>dull<pad>", "the plot <unk> thin", "</s></s>", "  <mask>  ", "x<mask")
+
+
+@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize("text", WRITTEN)
+def test_special_tokens_in_a_text_are_text(infos: dict[str, BackboneInfo], name: str, text: str) -> None:
+    info = infos[name]
+    (row,) = info.encode([(text,)], 64)
+    begin, end = info.frame.begin, info.frame.end
+    assert row == [*begin, *unparsed(info, text), *end]
+    special = set(info.tokenizer.all_special_ids) - {info.tokenizer.unk_token_id}
+    assert not special & set(row[len(begin) : len(row) - len(end)])
+    assert info.encode([("dull", text)], 64)[0][-len(unparsed(info, text)) - len(end) :] == [
+        *unparsed(info, text),
+        *end,
+    ]
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_template_writes_special_tokens_and_a_row_does_not(infos: dict[str, BackboneInfo], name: str) -> None:
+    info = infos[name]
+    template, joined = "{a} <mask> {b}</s>", "the plot <mask> is thin</s>"
+    meant = info.encode([(Segment.of(template, {"a": "the plot", "b": "is thin"}),)], 64)[0]
+    inner = meant[len(info.frame.begin) : len(meant) - len(info.frame.end)]
+    assert inner == plain(info, joined)
+    mask, end = info.tokenizer.mask_token_id, info.tokenizer.convert_tokens_to_ids("</s>")
+    assert (inner.count(mask), inner.count(end)) == (1, 1)
+    both = Segment.of(template, {"a": "the <mask>", "b": "is </s> thin"})
+    (mixed,) = info.encode([(both,)], 64)
+    inner = mixed[len(info.frame.begin) : len(mixed) - len(info.frame.end)]
+    assert (inner.count(mask), inner.count(end)) == (1, 1)
+    # a mask eats no space here, so what stands around it is written as it would be alone
+    at = inner.index(mask)
+    assert inner[:at] == unparsed(info, "the <mask> ")
+    assert inner[-1] == end
+
+
+def test_a_special_token_of_template_and_text_together_is_text(infos: dict[str, BackboneInfo]) -> None:
+    info = infos["roberta"]
+    (row,) = info.encode([(Segment.of("<ma{a}", {"a": "sk>"}),)], 64)
+    assert row == [*info.frame.begin, *unparsed(info, "<mask>"), *info.frame.end]
+
+
+def test_a_unigram_vocabulary_that_holds_its_special_tokens(tmp_path: Path) -> None:
+    """As T5's does: with score 0, so that a model which reads the characters prefers them."""
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("<extra_id_0>", 0.0), ("\u2581", -2.0)]
+    pieces += [(character, -3.0) for character in "abcdefghijklmnopqrstuvwxyz</>_0"]
+    pipeline = Tokenizer(models.Unigram(pieces, 2))
+    pipeline.pre_tokenizer = pre_tokenizers.Metaspace()
+    pipeline.add_special_tokens(["<pad>", "</s>", "<unk>", "<extra_id_0>"])
+    named = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=pipeline, **named)
+    frame = tokens.Frame((), (1,), (1,))
+    segment = Segment.of("{a} <extra_id_0> {b}", {"a": "a <extra_id_0>", "b": "b</s>"})
+    (ids,) = tokens.encode(tokenizer, frame, [(segment,)], 64)
+    assert (ids.count(3), ids.count(1)) == (1, 1)
+    assert ids.index(3) == len("_a_<extra_id_0>_")
+    written = "".join(tokenizer.convert_ids_to_tokens(ids)).replace("\u2581", " ")
+    assert written.split() == ["a", "<extra_id_0>", "<extra_id_0>", "b</s></s>"]
+
+
+def test_a_tokenizer_without_a_pipeline_of_its_own() -> None:
+    tokenizer = transformers.ByT5Tokenizer()
+    frame = tokens.Frame((), (1,), (1,))
+    segment = Segment.of("{a}<extra_id_0>{b}", {"a": "x</s>", "b": ""})
+    rows = tokens.encode(tokenizer, frame, [(segment,), ("<pad>",), ("x y",)], 64)
+    letters = [[ord(letter) + 3 for letter in text] for text in ("x</s>", "<pad>", "x y")]
+    sentinel = tokenizer.convert_tokens_to_ids("<extra_id_0>")
+    assert rows == [[*letters[0], sentinel, 1], [*letters[1], 1], [*letters[2], 1]]
+
+
+def test_a_text_may_use_the_marks_that_tell_templates_from_texts(infos: dict[str, BackboneInfo]) -> None:
+    info, text = infos["roberta"], "\ue000<mask> \ue000\ue000</s>"
+    (row,) = info.encode([(text,)], 64)
+    assert row == [*info.frame.begin, *unparsed(info, text), *info.frame.end]
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_texts_of_nothing_have_a_position_to_read(infos: dict[str, BackboneInfo], name: str) -> None:
+    info = infos[name]
+    rows = info.encode([("",), (" ",), ("\n\t ",), ("<pad>",), ("</s>",), ("", ""), (" ", "<mask>")], 16)
+    assert min(map(len, rows)) >= 1
+    assert info.collate(rows).attention_mask.sum() == sum(map(len, rows))

@@ -20,7 +20,7 @@ from skillneurons.errors import InputError, listed
 from skillneurons.layout import first_position, position_tables
 from skillneurons.masked_lm import MaskedLM
 from skillneurons.references import CONFIG_FILES, Source, resolve
-from skillneurons.tokens import Family
+from skillneurons.tokens import Family, steady
 
 # the first placement of a family is its own
 PLACEMENTS: Mapping[Family, tuple[str, ...]] = {
@@ -120,7 +120,7 @@ def _config(source: Source) -> Any:
 
 
 def _tokenizer(source: Source, family: Family) -> Any:
-    tokenizer = _pretrained(transformers.AutoTokenizer, source, "tokenizer")
+    tokenizer = steady(_pretrained(transformers.AutoTokenizer, source, "tokenizer"))
     # from a folder without vocabulary files, transformers makes a tokenizer that knows special tokens alone
     if len(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)) < 10:
         must = f"the tokenizer in {source.folder} has a vocabulary"

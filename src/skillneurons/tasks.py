@@ -30,6 +30,25 @@ Word = str | Mapping[str, str]
 AnySource = HubSource | FileSource | BuiltinSource
 
 
+class Segment(str):
+    """A rendered segment, which knows what its template wrote and what came from the row.
+
+    Attributes:
+        parts: what the template wrote and the field's text behind it, in turn.
+    """
+
+    parts: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, template: str, row: Mapping[str, str]) -> "Segment":
+        """The template with the row's texts in their places."""
+        places = Formatter().parse(template)
+        parts = tuple((literal, "" if name is None else row[name]) for literal, name, _, _ in places)
+        segment = cls("".join(literal + text for literal, text in parts))
+        segment.parts = parts
+        return segment
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Counterpart:
     """Where the originals of an edited data set are, if not in its own rows.
@@ -78,7 +97,7 @@ class Task:
 
     def render(self, family: str, row: Mapping[str, str]) -> tuple[str, ...]:
         """The one or two text segments a backbone family reads for one row of field texts."""
-        return tuple(segment.format_map(row) for segment in self._of(family, "templates"))
+        return tuple(Segment.of(template, row) for template in self._of(family, "templates"))
 
     def words(self, family: str, published: bool = False) -> tuple[Word, ...]:
         """The label words of a backbone family, one a label.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from skillneurons.errors import InputError
+from skillneurons.special_tokens import segment_ids, text_ids
 
 Family = Literal["masked_lm", "encoder_decoder", "decoder_only"]
 
@@ -80,6 +81,9 @@ def frame_of(tokenizer: Any, family: Family) -> Frame:
 def encode(tokenizer: Any, frame: Frame, texts: Sequence[tuple[str, ...]], max_length: int) -> list[list[int]]:
     """Token ids of rows of one or two segments, special tokens included, the longest segment cut first.
 
+    A special token that a task's template writes has its meaning. The same characters in a row's text,
+    and in a plain `str`, are text.
+
     Raises:
         InputError: `max_length` leaves no room for text.
     """
@@ -90,7 +94,7 @@ def encode(tokenizer: Any, frame: Frame, texts: Sequence[tuple[str, ...]], max_l
     if room < 2:
         must = f"max_length leaves room for text beside {max_length - room} special tokens"
         raise InputError(must, f"max_length={max_length}", "Raise max_length.")
-    ids = iter(tokenizer(flat, add_special_tokens=False, truncation=True, max_length=max_length)["input_ids"])
+    ids = iter(segment_ids(tokenizer, flat))
     rows = [_framed(frame, [next(ids) for _ in row], max_length) for row in texts]
     # a decoder without BOS gives an empty text no position at all to read from
     filler = next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), 0)
@@ -115,7 +119,7 @@ def label_words(tokenizer: Any, family: Family, entries: Sequence[str | Mapping[
     the published prompts do.
 
     Raises:
-        InputError: a word is not exactly one known token, or two words share an id.
+        InputError: a word is not exactly one known token, two words share an id, or a first piece is a bare space.
     """
     named = [_entry(entry) for entry in entries]
     forms = FORMS[family]
@@ -125,12 +129,28 @@ def label_words(tokenizer: Any, family: Family, entries: Sequence[str | Mapping[
     found = [(word, _plain(tokenizer, form.format(word))) for word, _ in named]
     known = [(word, ids[0]) for word, ids in found if ids and ids[0] != tokenizer.unk_token_id]
     _check_distinct([word for word, _ in named], known, model)
+    _check_visible(tokenizer, known, model)
     ids = tuple(i for _, i in known)
     return LabelWords(tuple(word for word, _ in known), ids, tuple(tokenizer.convert_ids_to_tokens(list(ids))))
 
 
+def steady(tokenizer: Any) -> Any:
+    """The tokenizer as a function: merges are never dropped at random.
+
+    Raises:
+        InputError: it samples in a library of its own.
+    """
+    if not tokenizer.is_fast and (getattr(tokenizer, "sp_model_kwargs", None) or {}).get("enable_sampling"):
+        must, do = "a tokenizer writes a text in one way", "Take it out of tokenizer_config.json."
+        raise InputError(must, "enable_sampling in its sp_model_kwargs", do)
+    model: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    if getattr(model, "dropout", None) is not None:
+        model.dropout = None
+    return tokenizer
+
+
 def _plain(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer.encode(text, add_special_tokens=False))
+    return text_ids(tokenizer, [text], split_special_tokens=False)[0]
 
 
 def _split_by_specials(tokenizer: Any, *segments: str) -> tuple[tuple[int, ...], ...]:
@@ -190,3 +210,13 @@ def _check_distinct(words: list[str], known: list[tuple[str, int]], model: str) 
         clash = [word for word, i in known if ids.count(i) > 1]
         must = f"the label words are different tokens of {model}"
         raise InputError(must, " and ".join(map(repr, clash)), "Choose words that differ in their token.")
+
+
+def _check_visible(tokenizer: Any, known: list[tuple[str, int]], model: str) -> None:
+    for word, token in known:
+        if not tokenizer.decode([token]).strip():
+            must, got = (
+                f"the first piece of a label word is more than a space for {model}",
+                f"{word!r} begins with one",
+            )
+            raise InputError(must, got, "Choose another word in the task's label_words.")
