@@ -2,9 +2,12 @@
 
 import configparser
 import json
+import os
 import re
+import shlex
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,10 @@ SERVICES = COMPOSE["services"]
 SECRETS = ("DATABASE_PASSWORD", "ADMIN_PASSWORD", "SECRET_KEY")
 SCRIPTS = sorted(DOCKER.glob("*.sh"))
 VARIABLE = re.compile(r"\$\{(\w+)([^}]*)\}")
+DOCKERFILE = (DOCKER / "Dockerfile").read_text()
+# buildah warns that its own format has none of these, and goes on without
+DOCKER_FORMAT_ONLY = {"SHELL", "HEALTHCHECK", "ONBUILD"}
+Install = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def linted(*command: object) -> str:
@@ -26,6 +33,24 @@ def linted(*command: object) -> str:
     assert shutil.which(tool), f"{tool} is in conda.yaml"
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def instructions(text: str) -> list[tuple[str, str]]:
+    """Instruction and the rest of it, its lines joined as a builder does: comments and line ends fall away."""
+    joined = re.sub(r"^\s*#.*\n", "", text, flags=re.M).replace("\\\n", "")
+    return [(line.split()[0].upper(), line.partition(" ")[2]) for line in joined.splitlines() if line.strip()]
+
+
+def builder_dependent(text: str) -> list[str]:
+    """What of a Dockerfile does not mean the same in every format and shell."""
+    found = [word for word, _ in instructions(text) if word in DOCKER_FORMAT_ONLY]
+    for word, rest in instructions(text):
+        if word != "RUN":
+            continue
+        tokens = list(shlex.shlex(rest, posix=True, punctuation_chars=True))
+        found += [] if rest.startswith("set -eu;") else [f"no set -eu: {rest}"]
+        found += [f"{token}: {rest}" for token in tokens if token in ("|", "|&", "&&", "||")]
+    return found
 
 
 def filled(text: str) -> str:
@@ -76,6 +101,153 @@ def test_the_linters_would_say_something(tmp_path: Path):
     assert "SC2086" in linted("shellcheck", tmp_path / "start.sh")
 
 
+def test_the_image_depends_on_no_format_and_no_shell():
+    assert not builder_dependent(DOCKERFILE)
+    assert [word for word, _ in instructions(DOCKERFILE)].count("RUN") == 2
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        'SHELL ["/bin/bash", "-euo", "pipefail", "-c"]',
+        "HEALTHCHECK CMD true",
+        "ONBUILD RUN true",
+        "RUN echo one",
+        "RUN set -eu; cat pins.txt \\\n  | sort",
+        "RUN set -eu; false && true; true",
+        "RUN set -eu; \\\n  # a comment\n  false || true",
+    ],
+)
+def test_a_dependence_on_the_builder_would_be_found(mistake: str):
+    assert builder_dependent("FROM scratch\nRUN set -eu; echo 'a | b'\n") == []
+    assert builder_dependent(f"FROM scratch\n{mistake}\n")
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Install:
+    """The Dockerfile's installation, by this machine's sh, with a pip that tells what it is asked."""
+    (command,) = [rest for word, rest in instructions(DOCKERFILE) if word == "RUN" and "pip install" in rest]
+    for name in ("conda.yaml", "docker/pins.sh"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "python").write_text('#!/bin/sh\necho "$*"\ncase "$*" in *"$BROKEN") exit 1 ;; esac\n')
+    (tmp_path / "python").chmod(0o755)
+
+    def run(device: str = "cpu", index: str = "", broken: str = "nothing") -> subprocess.CompletedProcess[str]:
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        env = {"PATH": path, "DEVICE": device, "CPU_INDEX": index, "BROKEN": broken}
+        shell = ["sh", "-c", command]
+        return subprocess.run(shell, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def test_torch_comes_first_and_from_its_own_index_for_cpus_alone(install: Install, tmp_path: Path):
+    pip = "-m pip install --no-cache-dir "
+    both = [f"{pip}-r torch.txt", f"{pip}-r pins.txt"]
+    assert install().stdout.splitlines() == both
+    assert install(index="cpus").stdout.splitlines() == [f"{pip}--index-url cpus -r torch.txt", both[1]]
+    assert install("cuda", index="cpus").stdout.splitlines() == both[1:]
+    assert {path.name for path in tmp_path.iterdir()} == {"conda.yaml", "pins.sh", "python"}
+
+
+def test_an_installation_that_fails_ends_the_build_where_it_fails(install: Install, tmp_path: Path):
+    first = install(broken="-r torch.txt")
+    assert first.returncode
+    assert "pins.txt" not in first.stdout
+    assert install(broken="-r pins.txt").returncode
+    unknown = install("tpu")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert unknown.stderr == "DEVICE must be cpu or cuda; got tpu. Pass one as --build-arg.\n"
+
+
+@pytest.mark.parametrize("lost", ["      - torch==", "conda.yaml", "pins.sh"])
+def test_a_build_without_its_pins_installs_nothing(install: Install, tmp_path: Path, lost: str):
+    if (tmp_path / lost).exists():
+        (tmp_path / lost).unlink()
+    else:
+        kept = (tmp_path / "conda.yaml").read_text().replace(lost, "      - tensors==")
+        (tmp_path / "conda.yaml").write_text(kept)
+    done = install()
+    assert done.returncode
+    assert not done.stdout
+
+
+BUILDAH = """#!/bin/sh
+echo "$*" >> "$LOG"
+case "$*" in
+*" docker/Dockerfile "*) cat "$(dirname "$2")/pip.conf" >> "$LOG"; [ -z "$BROKEN" ] ;;
+*" from "*) echo box ;;
+*" inspect "*) printf 'python\\n-m\\nskillneurons\\n' ;;
+*.sh) exit 2 ;;
+esac
+"""
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Callable[..., tuple[subprocess.CompletedProcess[str], str]]:
+    """The build without an engine with tools that only write down how they are called; and what they wrote."""
+    tools = {"buildah": BUILDAH, "id": "#!/bin/sh\necho ${USER_ID:-0}\n"}
+    tools["debootstrap"] = '#!/bin/sh\necho "debootstrap $*" >> "$LOG"\nfor last; do :; done\nmkdir "$last"\n'
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "work").mkdir()
+    for name, text in tools.items():
+        (tmp_path / "tools" / name).write_text(text)
+        (tmp_path / "tools" / name).chmod(0o755)
+
+    def run(folder: Path = tmp_path / "work", **env: object) -> tuple[subprocess.CompletedProcess[str], str]:
+        log, path = tmp_path / "log", f"{tmp_path / 'tools'}:{os.environ['PATH']}"
+        given = {"PATH": path, "LOG": str(log), **{name: str(value) for name, value in env.items()}}
+        command = [str(DOCKER / "build-without-engine.sh"), str(folder)]
+        done = subprocess.run(command, env=given, capture_output=True, text=True, check=False)
+        return done, log.read_text() if log.exists() else ""
+
+    return run
+
+
+def test_the_build_without_an_engine_takes_pips_settings_from_the_environment(build, tmp_path: Path):
+    wheels, bundle = tmp_path / "wheels", tmp_path / "bundle.pem"
+    wheels.mkdir()
+    bundle.write_text("")
+    here = {"PIP_FIND_LINKS": f"{wheels} https://wheels.example", "PIP_CERT": bundle, "PIP_CLIENT_CERT": bundle}
+    done, log = build(**here, PIP_INDEX_URL="https://index.example", CPU_INDEX="https://cpus.example", DEVICE="cuda")
+    assert done.returncode == 0, done.stderr
+    image = next(line for line in log.splitlines() if "docker/Dockerfile" in line)
+    assert set(re.findall(r"--volume (\S+)", image)[1:]) == {f"{path}:{path}:ro" for path in (bundle, wheels)}
+    assert image.count("--volume") == 3, "a file that two variables name is mounted once"
+    assert "--build-arg DEVICE=cuda --build-arg CPU_INDEX=https://cpus.example" in image
+    for line in (f"FIND_LINKS = {wheels} https://wheels.example", "INDEX_URL = https://index.example"):
+        assert line in log.splitlines()
+
+
+def test_the_build_without_an_engine_names_no_index_of_its_own(build, tmp_path: Path):
+    done, log = build()
+    assert done.returncode == 0, done.stderr
+    image = next(line for line in log.splitlines() if "docker/Dockerfile" in line)
+    assert len(re.findall("--volume", image)) == 1
+    assert "[global]\nbreak-system-packages = true\n" in log
+    assert not re.search("://|_URL|FIND_LINKS|CERT", log)
+    assert "python -m skillneurons main --dry_run true" in log
+
+
+@pytest.mark.parametrize("broken", ["", "yes"])
+def test_the_build_without_an_engine_leaves_nothing(build, tmp_path: Path, broken: str):
+    done, log = build(BROKEN=broken)
+    assert bool(done.returncode) == bool(broken)
+    assert ("--dry_run" in log) == (not broken)
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_the_build_without_an_engine_refuses_in_one_line(build, tmp_path: Path):
+    elsewhere = tmp_path / "elsewhere"
+    for given, text in (
+        ({"USER_ID": "1000"}, "it must be run as root, who alone makes a base system; got 1000. Use sudo."),
+        ({"folder": elsewhere}, f"FOLDER must be a folder that is there; got {elsewhere}. Make it first."),
+    ):
+        done, log = build(**given)
+        assert (done.returncode, done.stdout, log) == (2, "", "")
+        assert done.stderr == f"build-without-engine: {text}\n"
+
+
 def test_every_secret_is_required_and_none_has_a_default():
     text = "\n".join((DOCKER / name).read_text() for name in ("compose.yaml", "compose.gpu.yaml"))
     uses = [(name, rest) for name, rest in VARIABLE.findall(text) if name in SECRETS]
@@ -119,7 +291,7 @@ def test_what_is_to_last_is_in_named_volumes():
 
 
 def test_our_services_run_without_privileges():
-    stages = re.findall(r"^(FROM|USER|ENTRYPOINT) ?(.*)$", (DOCKER / "Dockerfile").read_text(), re.M)
+    stages = re.findall(r"^(FROM|USER|ENTRYPOINT) ?(.*)$", DOCKERFILE, re.M)
     assert [word for word, _ in stages] == ["FROM", "USER", "ENTRYPOINT"]
     assert stages[1][1] not in ("0", "root")
     ours = [service for service in SERVICES.values() if service["image"] == "skillneurons"]
@@ -136,7 +308,7 @@ def test_what_compose_starts_is_there_and_can_be_executed():
     for path in started:
         assert (ROOT / path.relative_to("/opt/skillneurons")).stat().st_mode & 0o111
     assert (DOCKER / "databases.sql").read_text().count("CREATE DATABASE") == 3
-    for copied in re.findall(r"^COPY (.*) \S+$", (DOCKER / "Dockerfile").read_text(), re.M):
+    for copied in re.findall(r"^COPY (.*) \S+$", DOCKERFILE, re.M):
         assert all((ROOT / name).exists() for name in copied.split())
 
 
