@@ -16,6 +16,9 @@ from compose_spec import PyCompose
 
 from conftest import ROOT
 from services import DOCKER
+from skillneurons import config
+from skillneurons.cli import STAGES, arguments
+from skillneurons.config import parse
 
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
@@ -330,3 +333,27 @@ def test_the_accounts_hold_no_password(name):
     assert accounts["mlflow"].get(name) == {"database_uri": "postgresql:///accounts", "admin_username": "admin"}.get(
         name
     )
+
+
+def documented() -> list[tuple[str, str]]:
+    """Entry point and parameters of every command that docs of the service and the example environment give."""
+    files = [ROOT / "docs" / "service.md", ROOT / "docs" / "scaling.md", DOCKER / ".env.example"]
+    text = "\n".join(file.read_text() for file in files).replace("\\\n", "")
+    called = re.findall(r"(?:-m skillneurons|\bstage) (\w+)((?: +--\w+ [^\s`]+)+)", text)
+    return called + [("search", words) for words in re.findall(r'SEARCH="(--.*)"', text)]
+
+
+def test_documented_commands_have_parameters_that_the_program_takes():
+    commands = documented()
+    assert {entry for entry, _ in commands} == {"tune", "search", "discover"}
+    assert len(commands) >= 8
+    for entry, words in commands:
+        parse(getattr(config, STAGES[entry][1]), arguments(words.split()))
+
+
+def test_documented_defaults_are_those_of_the_code():
+    text = (ROOT / "docs" / "scaling.md").read_text()
+    given = dict(re.findall(r"`(\w+)=(\d+)`[^.:(]*?by\s+default", text))
+    assert given == {"heartbeat": str(config.SearchConfig.model_fields["heartbeat"].default)}
+    assert "`SERVER_PROCESSES` of `docker/tracking.sh` (two by default)" in text
+    assert '"${SERVER_PROCESSES:-2}"' in (DOCKER / "tracking.sh").read_text()
