@@ -177,10 +177,21 @@ def test_gradients_pass_through_a_replaced_activation(backbone: Backbone) -> Non
     assert prompt.grad.abs().sum() > 0
 
 
-def test_layers_that_are_not_as_configured_are_refused(tmp_path: Path) -> None:
-    backbone = describe(str(tiny_models.build("roberta", tmp_path))).load()
-    backbone.model.config.intermediate_size = 50
-    with pytest.raises(InputError, match="3 of width 50; got 3 of widths \\[48\\]"):
+@pytest.mark.parametrize(
+    ("architecture", "more", "got"),
+    [
+        ("roberta", {"chunk_size_feed_forward": 1}, "6 in a layer"),
+        ("albert", {"inner_group_num": 2}, "2 in a layer"),
+    ],
+)
+def test_layers_without_exactly_one_ffn_are_refused(
+    architecture: str, more: dict[str, Any], got: str, tmp_path: Path
+) -> None:
+    folder = tiny_models.build(architecture, tmp_path)
+    backbone = describe(str(folder)).load()
+    taken = backbone.model.config.to_dict() | more
+    backbone.model = type(backbone.model)(type(backbone.model.config).from_dict(taken)).requires_grad_(False).eval()
+    with pytest.raises(InputError, match=f"one FFN.*got {got}"):
         _ = backbone.taps
 
 

@@ -296,14 +296,14 @@ class Backbone(ABC):
             return None
         ids = torch.tensor([output.out_features - 1, 0, output.out_features // 2], device=self.device)
         try:
-            sliced, full = self._probe(ids, name), self._probe(ids)
+            with torch.no_grad():
+                sliced, full = self._probe(ids, name), self._probe(ids)
         except RuntimeError:  # a head that uses the weights otherwise (MobileBERT)
             return None
         tolerance = torch.finfo(full.dtype).eps ** 0.5 * max(1.0, float(full.abs().max()))
         close = sliced.shape == full.shape and torch.allclose(sliced, full, atol=tolerance)
         return name if close else None
 
-    @torch.no_grad()
     def _probe(self, ids: Tensor | None = None, head: str | None = None) -> Tensor:
         """The scores of a small batch."""
         batch = self.info.collate(self.info.encode([("a",), ("a a a",)], 8)).to(self.device)
