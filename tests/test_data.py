@@ -5,9 +5,10 @@ import json
 import random
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from skillneurons.data import Split, load_splits
+from skillneurons.data import Split, load_splits, row_hash, twin_key
 from skillneurons.errors import InputError
 from skillneurons.grammar import FACTORS
 from skillneurons.sources import FileSource, HubSource
@@ -219,6 +220,40 @@ class TestLeaks:
         assert not seen & {*splits["train"].hashes, *splits["dev"].hashes}
 
 
+class TestTwins:
+    """A text that looks like one of a later role is that text: composed or decomposed, with whatever blanks."""
+
+    TWINS = ("text\u00a0e\u0301  7", " text é 7\n", "text e\u0301\t7", "\u2003text é\r\n7")
+
+    @pytest.mark.parametrize("twin", TWINS)
+    def test_leave_train_and_dev(self, folder, twin):
+        alike = [{**_rows(8)[7], "text_a": twin}]
+        _write(folder, train=_rows(60, start=100) + alike, dev=_rows(9, start=200) + alike, test=_rows(8))
+        files = {role: f"{role}.jsonl" for role in ("train", "dev", "test")}
+        splits = load_splits(_task(files), data_dir=folder)
+        assert [splits[role].dropped_leaks for role in files] == [1, 1, 0]
+        assert not any(twin in row for role in ("train", "dev") for row in splits[role].rows)
+
+    @pytest.mark.parametrize("other", ["Text é 7", "text e 7", "text é7", "text é 7.", "text é ７"])
+    def test_what_a_reader_can_tell_apart_stays(self, folder, other):
+        _write(folder, train=[*_rows(60, start=100), {**_rows(8)[7], "text_a": other}], test=_rows(8))
+        splits = load_splits(_task(), data_dir=folder)
+        assert sum(other in row for role in ("train", "dev") for row in splits[role].rows) == 1
+
+    def test_are_never_on_two_sides_of_a_carved_split(self, folder):
+        alike = [{**row, "text_a": row["text_a"].replace("é", "e\u0301").replace(" ", "  ")} for row in _rows(600)]
+        _write(folder, train=_rows(600) + alike)
+        splits = load_splits(_task({"train": "train.jsonl"}), data_dir=folder)
+        notes = [{note % 600 for note in splits[role].extras["note"]} for role in ("train", "dev", "test")]
+        assert all(notes)
+        assert not notes[0] & notes[1] | notes[0] & notes[2] | notes[1] & notes[2]
+        assert splits["train"].dropped_leaks > 20
+
+    def test_keep_their_own_names(self):
+        assert row_hash(("text e\u0301",)) == _hash("text e\u0301") != row_hash(("text é",))
+        assert twin_key(("text e\u0301",)) == row_hash(("text é",)) == twin_key(("text é",))
+
+
 class TestSizes:
     def test_smaller_samples_are_nested_and_in_file_order(self, folder, splits):
         small, large = (load_splits(_task(), data_dir=folder, max_train_rows=n)["train"] for n in (100, 200))
@@ -262,7 +297,7 @@ class TestRefusals:
         with pytest.raises(InputError, match="'-1' in 3 rows"):
             load_splits(_task(), data_dir=folder)
 
-    @pytest.mark.parametrize("value", [None, 3, ["x"], "\ud800"])
+    @pytest.mark.parametrize("value", [None, 3, float("nan"), ["x"], "\ud800", "a\0b"])
     def test_what_is_no_text_is_counted_and_the_first_named(self, folder, value):
         rows = _rows(9)
         rows[3]["b"] = rows[7]["b"] = value
@@ -284,8 +319,32 @@ class TestRefusals:
         rows = _rows(9)
         del rows[2]["b"]
         _write(folder, test=rows)
-        with pytest.raises(InputError, match=r"row 3 without b .it has text_a, label, note"):
+        with pytest.raises(InputError, match=r"row 3 without b .it has 'text_a', 'label', 'note'"):
             load_splits(_task(), data_dir=folder)
+
+    def test_a_header_with_blanks_is_shown_with_them(self, tmp_path):
+        (tmp_path / "test.csv").write_text("text_a , b,label\nx,y,1\n")
+        files = FileSource(splits={"test": "test.csv"}, columns={"a": "text_a"}, label_names=NAMES, drop=["other"])
+        with pytest.raises(InputError, match=r"without text_a, b .it has 'text_a ', ' b', 'label'"):
+            load_splits(_task(file=files), data_dir=tmp_path, roles=["test"])
+
+    @pytest.mark.parametrize("label", [None, float("nan"), ""])
+    def test_rows_without_a_label_are_counted_as_such(self, folder, label):
+        _write(folder, test=[{**row, "label": label} if row["label"] == 1 else row for row in _rows(9)])
+        with pytest.raises(InputError, match="got no label in 3 rows"):
+            load_splits(_task(), data_dir=folder)
+
+    def test_parquet_columns_of_bytes_and_gaps_among_labels(self, tmp_path):
+        frame = pd.DataFrame({"text_a": [b"x", b"y"], "b": ["", ""], "label": [1.0, None]})
+        files = FileSource(
+            splits={"test": "test.parquet"}, columns={"a": "text_a"}, label_names=NAMES, drop=["other"]
+        )
+        frame.to_parquet(tmp_path / "test.parquet")
+        with pytest.raises(InputError, match=r"must hold UTF-8 text .* 2 rows without \(first: row 1, \(b'x'"):
+            load_splits(_task(file=files), data_dir=tmp_path, roles=["test"])
+        frame.assign(text_a=["x", "y"]).to_parquet(tmp_path / "test.parquet")
+        with pytest.raises(InputError, match="got no label in 1 row"):
+            load_splits(_task(file=files), data_dir=tmp_path, roles=["test"])
 
     def test_no_rows(self, folder):
         _write(folder, test=[])

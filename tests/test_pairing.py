@@ -184,6 +184,7 @@ def test_an_original_is_known_by_its_letters_however_it_is_spaced(tmp_path):
     found = clusters_of(load_pairs(write(tmp_path, one_field(*versions))))
     assert found.of.tolist() == [0, 1, 0, 2, 0, 3, 4]
     assert bare(["A b.", "c"]) != bare(["A", "b. c"])
+    assert bare(["Un caf\u00e9"]) == bare(["un cafe\u0301"]) != bare(["un cafe"])
     assert bare(["?!"]) != bare(["..."])
 
 

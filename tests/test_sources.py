@@ -1,9 +1,11 @@
 """One contract for every source of rows, and what each of them refuses."""
 
+import csv
 import json
 import os
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +16,34 @@ from skillneurons.errors import InputError
 from skillneurons.sources import BuiltinSource, FileSource, HubSource, label_key, read_file
 
 SRC = Path(__file__).parents[1] / "src"
+LABELS = [
+    (1, "1"),
+    (1.0, "1"),
+    ("1", "1"),
+    ("1.0", "1"),
+    ("1.", "1"),
+    (" 1 ", "1"),
+    ("-1.00", "-1"),
+    (-1, "-1"),
+    (Decimal("1.0"), "1"),
+    ("01", "01"),
+    ("1e0", "1e0"),
+    ("01.0", "01.0"),
+    ("1.0.0", "1.0.0"),
+    ("v1.0", "v1.0"),
+    (0.5, "0.5"),
+    ("yes", "yes"),
+    ("Yes", "Yes"),
+    (True, "true"),
+    ("True", "true"),
+    ("FALSE", "false"),
+    (None, ""),
+    (float("nan"), ""),
+    ("", ""),
+    ("  ", ""),
+    ("nan", "nan"),
+    ("None", "None"),
+]
 ROWS = [{"text": "good , « oui »", "label": 1}, {"text": 'bad "x"', "label": 0}, {"text": "fine", "label": 1}]
 
 
@@ -89,6 +119,40 @@ class TestFiles:
         (tmp_path / "a.csv").write_bytes("text,label\nx,1\n".encode("utf-8-sig"))
         assert list(read_file(tmp_path / "a.csv")[0]) == ["text", "label"]
 
+    @pytest.mark.parametrize("ending", ["csv", "tsv"])
+    def test_a_long_cell_is_read_whole_and_the_limit_of_others_left_alone(self, ending, tmp_path):
+        long, before = "word " * 60_000, csv.field_size_limit()
+        tab = "," if ending == "csv" else "\t"
+        (tmp_path / f"a.{ending}").write_text(f"text{tab}label\n{long}{tab}1\n", "utf-8")
+        assert read_file(tmp_path / f"a.{ending}") == [{"text": long, "label": "1"}]
+        assert csv.field_size_limit() == before
+
+    @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+    def test_line_ends_of_every_system(self, end, tmp_path):
+        (tmp_path / "a.CSV").write_bytes(end.join([b"text,label", b'"x', b'y",1', b"z,0", b""]))
+        rows = read_file(tmp_path / "a.CSV")
+        assert [(row["text"].split(), row["label"]) for row in rows] == [(["x", "y"], "1"), (["z"], "0")]
+
+    def test_columns_without_a_name_may_be_many(self, tmp_path):
+        (tmp_path / "a.csv").write_text("text,label,,\nx,1,,\n")
+        assert read_file(tmp_path / "a.csv")[0]["text"] == "x"
+
+    @pytest.mark.parametrize("content", [b"", b"text,label\n", b"\xef\xbb\xbf", b"\n\n"])
+    def test_a_file_without_rows_gives_none(self, content, tmp_path):
+        (tmp_path / "a.csv").write_bytes(content)
+        assert read_file(tmp_path / "a.csv") == []
+
+    def test_a_parquet_column_twice_is_refused_and_a_categorical_one_is_text(self, tmp_path):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        frame = pd.DataFrame(ROWS).astype({"text": "category"})
+        frame.to_parquet(tmp_path / "a.parquet")
+        assert read_file(tmp_path / "a.parquet") == ROWS
+        pq.write_table(pa.table([["x"], ["y"]], names=["text", "text"]), tmp_path / "b.parquet")
+        with pytest.raises(InputError, match="each column once; got 'text' twice"):
+            read_file(tmp_path / "b.parquet")
+
     def test_globs_read_sorted_and_in_the_order_given(self, tmp_path):
         for name in ("b2", "b1", "a"):
             _write(tmp_path / f"{name}.jsonl", [{"text": name, "label": 0}])
@@ -106,6 +170,12 @@ class TestFiles:
             ("a.jsonl", b'{"text": "x"}\n{"text": \n', "line 2"),
             ("a.jsonl", b'{"text": "x"}\n[1]\n', "line 2"),
             ("a.jsonl", b'{"text": "\xff"}\n', "UTF-8"),
+            ("a.jsonl", b'{"text": "x"}\n{"text": "x", "text": "y"}\n', "line 2 .* 'text' twice"),
+            ("a.jsonl", b'{"text": "x", "original": {"a": 1, "a": 2}}\n', "'a' twice"),
+            ("a.jsonl", b"[" * 100_000, "line 1"),
+            ("a.csv", b"text,label,text\nx,1,y\n", "each column once; got 'text' twice"),
+            ("a.tsv", b"text\tlabel\ttext\nx\t1\ty\n", "each column once; got 'text' twice"),
+            ("a.csv", "text,label\nx,1\n".encode("utf-16"), "UTF-8"),
             ("a.csv", b"text,label\nx,1\ny\n", "line 3"),
             ("a.csv", b'text,label\n1,"open\n', "line 2"),
             ("a.parquet", b"no parquet", "parquet"),
@@ -167,9 +237,33 @@ def test_an_unknown_generator_names_those_there_are(tmp_path):
         BuiltinSource(name="nope", seed="1").read("train", tmp_path)
 
 
-@pytest.mark.parametrize(("raw", "key"), [(1, "1"), (1.0, "1"), ("1", "1"), ("yes", "yes"), (0.5, "0.5")])
+@pytest.mark.parametrize(("raw", "key"), LABELS)
 def test_raw_labels_are_compared_as_text(raw, key):
     assert label_key(raw) == key
+
+
+def test_a_column_of_labels_is_the_same_through_every_format(tmp_path):
+    """Written by pandas, whose whole numbers beside a gap become floats and whose booleans are capitalised."""
+    for values in ([1, 0, None], [True, False, None], ["1", "01", ""], [2.5, -1.0, None]):
+        keys = []
+        for ending in ("jsonl", "csv", "parquet"):
+            path, frame = tmp_path / f"a.{ending}", pd.DataFrame({"text": list("abc"), "label": values})
+            if ending == "jsonl":
+                frame.to_json(path, orient="records", lines=True)
+            elif ending == "csv":
+                frame.to_csv(path, index=False)
+            else:
+                frame.to_parquet(path)
+            keys.append([label_key(row["label"]) for row in read_file(path)])
+        assert keys[0] == keys[1] == keys[2]
+        assert len(set(keys[0])) == 3
+        assert keys[0][2] == ""
+
+
+def test_two_raw_labels_that_are_one_are_refused():
+    for names in ({1: "a", "1.0": "b"}, {True: "a", "TRUE": "b"}, {"x": "a", " x": "b"}):
+        with pytest.raises(ValueError, match="the same label"):
+            FileSource(splits={"test": "a.csv"}, label_names=names)
 
 
 def test_importing_the_sources_loads_nothing_heavy():

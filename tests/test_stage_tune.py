@@ -179,6 +179,11 @@ def test_the_champion_is_the_best_on_dev_and_serves_the_logged_predictions(tuned
     assert answer["label"].tolist() == logged["prediction"].tolist()
     scores = ["score_negative", "score_positive"]
     np.testing.assert_allclose(answer[scores], logged[scores], atol=1e-5)
+    none = model.predict(pd.DataFrame({"text": pd.Series(dtype=str)}))
+    assert none.dtypes.equals(answer.dtypes)
+    assert len(none) == 0
+    with pytest.raises(Exception, match=r"every row holds text in text; got 1 without \(by index: 1\)"):
+        model.predict(pd.DataFrame({"text": ["fine", None]}))
     files = {path.name for path in Path(store.download_artifacts(run.info.run_id, "prompt")).iterdir()}
     assert files == {"prompt.json", "prompt.safetensors"}
     stored = [p for p in Path("mlruns").rglob("*") if p.suffix in (".pkl", ".pickle", ".pt", ".bin")]

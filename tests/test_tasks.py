@@ -198,6 +198,11 @@ BAD = {
     "open brace": (_with("templates", masked_lm="{a"), "places"),
     "three segments": (_with("templates", masked_lm=["{a}"] * 3), "at most 2"),
     "same label twice": ({"labels": ["on", "on"]}, "'labels' must differ"),
+    "same label as text": (
+        {"labels": ["1", "1.0"], "hub": None, "file": {"splits": {"test": "a"}}},
+        "'labels' must differ",
+    ),
+    "same raw label twice": (_with("hub", label_names={0: "off", "0.0": "on"}), "the same label"),
     "one label": ({"labels": ["on"]}, "at least 2"),
     "unknown role": (_with("hub", splits={"validation": "x"}), r"train\|dev\|test"),
     "no splits": (_with("file", splits={}), r"'file\.splits'"),

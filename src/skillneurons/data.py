@@ -2,11 +2,13 @@
 
 Rows are told apart by a hash of their field texts, so nothing here depends on file order: the same text
 always falls on the same side of a carved split, and a smaller sample is part of a larger one. A split that
-decides something (train, dev) never shares a text with the one it is judged on.
+decides something (train, dev) never shares a text with the one it is judged on, nor a twin of one that a
+reader could not tell from it.
 """
 
 import hashlib
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +36,7 @@ class Split:
         extras: metadata columns, each with one value a row.
         source: where the rows come from, in words.
         fingerprint: SHA-256 over hashes and labels in order; the same rows from any source share it.
-        dropped_leaks: rows removed because a later role (dev, test) holds the same texts.
+        dropped_leaks: rows removed because a later role (dev, test) holds the same texts, or twins of them.
     """
 
     task: str
@@ -88,7 +90,8 @@ def load_splits(
     """Loads the roles asked for, each the same whatever else is asked for.
 
     A role the source lacks (test, then dev) is carved from train by row hash. Rows whose texts stand in
-    test are removed from train and dev, rows of dev from train; only then are splits cut to size.
+    test, or look the same as one that does (see `twin_key`), are removed from train and dev, rows of dev from
+    train; only then are splits cut to size.
 
     Args:
         task: What to load.
@@ -117,6 +120,15 @@ def row_hash(texts: Sequence[str]) -> str:
     """The name of a row: 16 hex characters of SHA-256 over its field texts as canonical JSON."""
     text = json.dumps(list(texts), ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:HASH_CHARS]
+
+
+def twin_key(texts: Sequence[str]) -> str:
+    """The same for rows that look the same: canonically equivalent characters (Unicode NFC), any kind of blanks.
+
+    A row's name stays `row_hash`, by which results are kept. Compatibility forms, case and punctuation do count:
+    a tokenizer sees them, and a task may turn on them.
+    """
+    return row_hash([" ".join(unicodedata.normalize("NFC", text).split()) for text in texts])
 
 
 def fingerprint(hashes: Sequence[str], labels: Iterable[int]) -> str:
@@ -183,7 +195,7 @@ def _check_columns(raw: Sequence[Row], columns: Sequence[str], where: str) -> No
     for number, row in enumerate(raw, start=1):
         if missing := [name for name in columns if name not in row]:
             must = f"{where} must have the columns {listed(columns)}"
-            got = f"row {number} without {listed(missing)} (it has {listed(row)})"
+            got = f"row {number} without {listed(missing)} (it has {listed(map(repr, row))})"
             raise InputError(must, got, "Correct 'columns' and 'label' in the task's YAML, or the rows.")
 
 
@@ -199,20 +211,22 @@ def _texts(raw: Sequence[Row], columns: Sequence[str], where: str) -> list[tuple
 
 
 def is_text(texts: tuple[object, ...]) -> bool:
-    """Whether a row's fields are strings that can be tokenised, at least one of them not blank."""
+    """Whether a row's fields are strings without NUL that can be tokenised, at least one of them not blank."""
     strings = [text for text in texts if isinstance(text, str)]
     # A lone surrogate decodes from JSON but can be neither hashed nor tokenised.
-    encodable = all(text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text) for text in strings)
+    encodable = all(
+        "\0" not in text and (text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)) for text in strings
+    )
     return len(strings) == len(texts) and encodable and any(text.strip() for text in strings)
 
 
 def _label_names(raw: Sequence[Row], task: Task, source: AnySource, where: str) -> list[str]:
     """Every row's label name, dropped ones included."""
-    names = source.label_names or {name: name for name in (*task.labels, *source.drop)}
+    names = source.label_names or {label_key(name): name for name in (*task.labels, *source.drop)}
     keys = [label_key(row[source.label]) for row in raw]
     if unknown := Counter(key for key in keys if key not in names):
         must = f"Raw labels of {where} must be among {listed(names)}"
-        got = listed(f"{key!r} in {n} row{'s' * (n > 1)}" for key, n in unknown.items())
+        got = listed(f"{repr(key) if key else 'no label'} in {n} row{'s' * (n > 1)}" for key, n in unknown.items())
         raise InputError(must, got, "Add them to 'label_names' (and to 'drop' to leave such rows out).")
     return [names[key] for key in keys]
 
@@ -235,8 +249,9 @@ def _without_leaks(splits: Mapping[str, Split]) -> dict[str, Split]:
     clean, seen = {}, set[str]()
     for role in reversed([role for role in ROLES if role in splits]):
         split = splits[role]
-        kept = [i for i, name in enumerate(split.hashes) if name not in seen]
-        seen.update(split.hashes)
+        names = [twin_key(texts) for texts in split.rows]
+        kept = [i for i, name in enumerate(names) if name not in seen]
+        seen.update(names)
         leaks = len(split) - len(kept)
         clean[role] = replace(split.take(kept), dropped_leaks=leaks) if leaks else split
     return clean

@@ -4,6 +4,7 @@ An adversarial task carries a row's original beside it (`original`: the clean te
 names another task whose rows are the originals (`counterpart`), or has none.
 """
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -50,7 +51,8 @@ class Pairs:
 
 def bare(texts: Sequence[str]) -> str:
     """A row's letters and digits, field by field: what its spaced, cased and pointed versions share."""
-    return "\n".join("".join(filter(str.isalnum, text.lower())) or text for text in texts)
+    composed = [unicodedata.normalize("NFC", text) for text in texts]
+    return "\n".join("".join(filter(str.isalnum, text.lower())) or text for text in composed)
 
 
 def load_pairs(task: Task, data_dir: str | Path | None = None, max_rows: int | None = None) -> Pairs:

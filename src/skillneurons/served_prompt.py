@@ -5,6 +5,7 @@ source. The backbone is not in it: it is loaded from where the prompt's card say
 hub id in SKILLNEURONS_BACKBONE, and must have the weights the prompt was tuned on.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from accelerate import Accelerator
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
+from skillneurons.data import is_text
 from skillneurons.encoding import Encoded
-from skillneurons.errors import InputError
+from skillneurons.errors import InputError, listed
 from skillneurons.evaluation import score
 from skillneurons.prompts import SoftPrompt
 from skillneurons.registry import find_backbone
@@ -39,19 +41,36 @@ class ServedPrompt(PythonModel):  # type: ignore[misc]
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """`label` and `score_<label>` (raw label-word score) for each row of the task's text columns."""
+        """`label` and `score_<label>` (raw label-word score) for each row of the task's text columns.
+
+        Raises:
+            InputError: A column is missing or there twice, or a row holds no text (null, NaN, a number, blanks).
+        """
         task, info = self.task, self.backbone.info
-        missing = [name for name in task.fields if name not in model_input.columns]
-        if missing:
-            raise InputError(f"the columns {', '.join(task.fields)} are there", f"none named {missing}", "Add them.")
-        rows = model_input[list(task.fields)].astype(str).to_dict("records")
-        texts = [task.render(info.family, row) for row in rows]
+        rows = _texts(model_input, task.fields)
+        if not rows:
+            return self._answer(torch.zeros(0, len(task.labels)))
+        texts = [task.render(info.family, dict(zip(task.fields, row, strict=True))) for row in rows]
         ids = info.encode(texts, self.prompt.card["max_length"])
         encoded = Encoded(ids, torch.zeros(len(ids), dtype=torch.int64))
-        scores = score(self.backbone, self.prompt.embeddings, encoded, self.words, self.accelerator)
-        frame = pd.DataFrame({f"score_{name}": scores[:, i].numpy() for i, name in enumerate(task.labels)})
-        frame.insert(0, "label", [task.labels[i] for i in scores.argmax(1).tolist()])
+        return self._answer(score(self.backbone, self.prompt.embeddings, encoded, self.words, self.accelerator))
+
+    def _answer(self, scores: torch.Tensor) -> pd.DataFrame:
+        labels = self.task.labels
+        frame = pd.DataFrame({f"score_{name}": scores[:, i].numpy() for i, name in enumerate(labels)})
+        frame.insert(0, "label", pd.Series([labels[i] for i in scores.argmax(1).tolist()], dtype=str))
         return frame
+
+
+def _texts(frame: pd.DataFrame, fields: Sequence[str]) -> list[tuple[str, ...]]:
+    """The field texts of every row, held to the same rule as the rows of a task."""
+    if odd := [name for name in fields if list(frame.columns).count(name) != 1]:
+        raise InputError(f"the columns {listed(fields)} are there, each once", f"not so: {listed(odd)}", "Mend them.")
+    rows = list(frame[list(fields)].itertuples(index=False, name=None))
+    if bad := [name for name, row in zip(frame.index, rows, strict=True) if not is_text(row)]:
+        got = f"{len(bad)} without (by index: {listed(bad)})"
+        raise InputError(f"every row holds text in {listed(fields)}", got, "Fill or leave out such rows.")
+    return rows
 
 
 set_model(ServedPrompt())

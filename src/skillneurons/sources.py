@@ -6,7 +6,9 @@ columns and labels is the business of `skillneurons.data`.
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Protocol
 
@@ -24,9 +26,8 @@ Texts = Annotated[
     Field(min_length=1),
     BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
 ]
-TextKeys = BeforeValidator(
-    lambda value: {label_key(key): name for key, name in value.items()} if isinstance(value, dict) else value
-)
+TextKeys = BeforeValidator(lambda value: _by_key(value) if isinstance(value, dict) else value)
+LARGEST_CELL = 2**31 - 1  # characters; csv's own limit is 131,072
 OFFLINE_HELP = (
     "Pass data_dir=<folder> with the files that the task's 'file:' names, or set HF_DATASETS_OFFLINE=1 with "
     "a filled Hugging Face cache, or take a built-in task such as film_notes."
@@ -34,8 +35,25 @@ OFFLINE_HELP = (
 
 
 def label_key(value: object) -> str:
-    """A raw label as text, the same for 1, 1.0 and "1", which is how parquet, pandas and csv give it."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    """A raw label as text, the same however jsonl, csv or parquet, pandas or a spreadsheet write it.
+
+    1, 1.0, "1", "1.0" and " 1 " are one label, and True, "True" and "TRUE" another; null, NaN and an empty cell
+    are the label "". What no writer does by itself is left alone: "01" may be a code beside "1".
+    """
+    if value is None or value != value:
+        return ""
+    text = str(value).strip()
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if whole else re.sub(r"^(-?(?:0|[1-9]\d*))\.0*$", r"\1", text)  # type: ignore[call-overload]
+
+
+def _by_key(names: Mapping[object, object]) -> dict[str, object]:
+    keyed = {label_key(key): name for key, name in names.items()}
+    if len(keyed) < len(names):
+        raise ValueError("two of these raw labels are the same label")
+    return keyed
 
 
 class Source(Protocol):
@@ -191,7 +209,7 @@ def read_file(path: Path) -> list[Row]:
     Raises:
         InputError: The ending is unknown, or the file cannot be decoded (with the line where there is one).
     """
-    reader = READERS.get(path.suffix)
+    reader = READERS.get(path.suffix.lower())
     if reader is None:
         must = f"A data file must end in one of {listed(READERS)}"
         raise InputError(must, str(path), "Convert or rename it.")
@@ -212,12 +230,24 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
 
 def _json_object(line: str, path: Path, number: int) -> Row:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise _bad_line(path, number, "a JSON object", str(error)) from error
+        row = json.loads(line, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise _bad_line(path, number, "a JSON object with each key once", str(error)) from error
     if not isinstance(row, dict):
         raise _bad_line(path, number, "a JSON object", type(row).__name__)
     return row
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError(f"{_twice(key for key, _ in pairs)} twice")
+    return row
+
+
+def _twice(names: Iterable[str]) -> str:
+    """The names that are there more than once; columns without a name cannot be asked for."""
+    return listed(repr(name) for name, n in Counter(names).items() if n > 1 and name)
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
@@ -231,8 +261,9 @@ def _read_tsv(path: Path) -> Iterator[Row]:
 def _read_delimited(path: Path, delimiter: str, quoting: int) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
+        limit = csv.field_size_limit(LARGEST_CELL)
         try:
-            header = next(reader, [])
+            header = _columns(next(filter(None, reader), []), path)
             for cells in reader:
                 if len(cells) == len(header):
                     yield dict(zip(header, cells, strict=True))
@@ -241,6 +272,14 @@ def _read_delimited(path: Path, delimiter: str, quoting: int) -> Iterator[Row]:
                     raise _bad_line(path, reader.line_num, wanted, f"{len(cells)} cells")
         except csv.Error as error:
             raise _bad_line(path, reader.line_num, "well-formed cells", str(error)) from error
+        finally:
+            csv.field_size_limit(limit)
+
+
+def _columns(names: list[str], path: Path) -> list[str]:
+    if twice := _twice(names):
+        raise InputError(f"{path} must have each column once", f"{twice} twice or more", "Rename or remove one.")
+    return names
 
 
 def _read_parquet(path: Path) -> Iterator[Row]:
@@ -248,6 +287,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     try:
+        _columns(pq.read_schema(path).names, path)
         yield from pq.read_table(path).to_pylist()
     except pa.ArrowException as error:
         raise InputError(f"{path} must be a parquet file", str(error), "Write it again.") from error

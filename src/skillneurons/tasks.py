@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from skillneurons.errors import InputError, listed
-from skillneurons.sources import STRICT, BuiltinSource, FileSource, HubSource, Texts
+from skillneurons.sources import STRICT, BuiltinSource, FileSource, HubSource, Texts, label_key
 from skillneurons.yaml_text import read_mapping
 
 EXAMPLE = "experiments/tasks/sst2.yaml"
@@ -219,7 +219,7 @@ def _broken_rules(task: Task) -> Iterator[tuple[str, str]]:
     if not (task.hub or task.file or task.builtin):
         yield "one of 'hub', 'file' and 'builtin' must be there", "none"
     for key in ("fields", "labels"):
-        if len(set(getattr(task, key))) < len(getattr(task, key)):
+        if len({label_key(name) for name in getattr(task, key)}) < len(getattr(task, key)):
             yield f"'{key}' must differ from one another", listed(getattr(task, key))
     if set(task.templates) != set(task.label_words):
         yield "'templates' and 'label_words' must name the same backbone families", listed(task.label_words)
