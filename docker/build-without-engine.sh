@@ -31,10 +31,11 @@ run_buildah() {
 # Debian 12 has Python 3.11, which conda.yaml names
 make_base() {
     local packages=python3,python3-pip,python3-venv,python-is-python3,ca-certificates
-    debootstrap --variant=minbase --include="$packages" bookworm "$work/debian"
+    # in mounts of its own: what it mounts in there (/proc) it may fail to unmount, and would stay
+    unshare --mount debootstrap --variant=minbase --include="$packages" bookworm "$work/debian"
     mkdir "$work/base"
     # an archive, since ADD of a folder would give every file to root
-    tar --create --file "$work/base/debian.tar" --directory "$work/debian" .
+    tar --create --one-file-system --file "$work/base/debian.tar" --directory "$work/debian" .
     printf 'FROM scratch\nADD debian.tar /\n' >"$work/base/Dockerfile"
     run_buildah build --tag base "$work/base"
     rm -rf --one-file-system "$work/debian" "$work/base"

@@ -191,6 +191,7 @@ def build(tmp_path: Path) -> Callable[..., tuple[subprocess.CompletedProcess[str
     """The build without an engine with tools that only write down how they are called; and what they wrote."""
     tools = {"buildah": BUILDAH, "id": "#!/bin/sh\necho ${USER_ID:-0}\n"}
     tools["debootstrap"] = '#!/bin/sh\necho "debootstrap $*" >> "$LOG"\nfor last; do :; done\nmkdir "$last"\n'
+    tools["unshare"] = '#!/bin/sh\necho "unshare $*" >> "$LOG"\nshift\nexec "$@"\n'
     (tmp_path / "tools").mkdir()
     (tmp_path / "work").mkdir()
     for name, text in tools.items():
@@ -230,6 +231,7 @@ def test_the_build_without_an_engine_names_no_index_of_its_own(build, tmp_path: 
     assert "[global]\nbreak-system-packages = true\n" in log
     assert not re.search("://|_URL|FIND_LINKS|CERT", log)
     assert "python -m skillneurons main --dry_run true" in log
+    assert "unshare --mount debootstrap " in log, "the build takes its mounts along"
 
 
 @pytest.mark.parametrize("broken", ["", "yes"])
