@@ -10,11 +10,13 @@ import torch
 import transformers
 from torch import Tensor
 from torch.nn import functional as fn
+from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 
 import tiny_models
 from skillneurons.backbone import Backbone, Tap
 from skillneurons.errors import InputError
 from skillneurons.loading import describe
+from skillneurons.taps import find_taps
 
 EXPECTED = {
     "roberta": [("encoder", 48)] * 3,
@@ -193,6 +195,43 @@ def test_layers_without_exactly_one_ffn_are_refused(
     backbone.model = type(backbone.model)(type(backbone.model.config).from_dict(taken)).requires_grad_(False).eval()
     with pytest.raises(InputError, match=f"one FFN.*got {got}"):
         _ = backbone.taps
+
+
+@pytest.mark.parametrize(
+    ("mlp", "got"),
+    [(lambda config: torch.nn.Identity(), "none in some layers"), (lambda config: GPT2MLP(24, config), "widths")],
+)
+def test_layers_that_differ_are_refused(mlp: Callable[[Any], Any], got: str, tmp_path: Path) -> None:
+    backbone = describe(str(tiny_models.build("gpt2", tmp_path))).load()
+    assert len(backbone.taps) == 3
+    changed = describe(str(tmp_path)).load()
+    changed.model.transformer.h[1].mlp = mlp(changed.model.config).requires_grad_(False).eval()
+    with pytest.raises(InputError, match=f"gpt2 decoder has one FFN.*got {got}"):
+        _ = changed.taps
+
+
+def test_a_gate_closed_by_zeros_hides_nothing() -> None:
+    """At a prompt of zeros Mamba's gate is 0, and no gradient says that a state space stands behind it."""
+    config = transformers.MambaConfig(hidden_size=32, num_hidden_layers=2, state_size=8, vocab_size=64)
+    torch.manual_seed(0)
+    model = transformers.MambaForCausalLM(config).eval().requires_grad_(False)
+    with pytest.raises(InputError, match="mamba decoder has one FFN.*got none"):
+        find_taps(model, lambda: model(inputs_embeds=torch.zeros(2, 4, 32)), ("decoder",), None)
+
+
+def test_attention_over_a_single_token_is_no_ffn() -> None:
+    """Where the decoder gets its start token alone, its attention mixes nothing; here it is as wide as the FFN."""
+    sizes = {"d_model": 32, "encoder_ffn_dim": 48, "decoder_ffn_dim": 32, "vocab_size": 64}
+    layers = {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4}
+    torch.manual_seed(0)
+    model = transformers.MarianMTModel(transformers.MarianConfig(**sizes, **layers, pad_token_id=0)).eval()
+    model.requires_grad_(False)
+
+    def probe() -> None:
+        model(inputs_embeds=torch.zeros(2, 4, 32), decoder_input_ids=torch.zeros(2, 1, dtype=torch.int64))
+
+    taps = find_taps(model, probe, ("encoder", "decoder"), model.get_encoder())
+    assert [tap.module for tap in taps if tap.stack == "decoder"] == [f"model.decoder.layers.{i}.fc2" for i in (0, 1)]
 
 
 @pytest.mark.parametrize("config", [transformers.MixtralConfig(), transformers.SwitchTransformersConfig()])

@@ -79,8 +79,11 @@ HYBRID = {"num_hidden_layers": 6, "layers_block_type": ["linear_attention", "lin
 MORE: dict[str, dict[str, Any]] = {
     "bamba": {**MAMBA, "attn_layer_indices": [1]},
     "blt": {"encoder_hash_byte_group_vocab": 64},
+    "codegen": {"rotary_dim": 4},
     "cohere_compass_text": {"rope_parameters": {"full_attention": ROPE, "sliding_attention": ROPE}},
+    "dots1": {"n_routed_experts": 4},
     "dots3_note_text": {"num_key_value_heads": HEADS},
+    "encoder-decoder": {"decoder": {"is_decoder": True, "add_cross_attention": True}},
     "esmc": {"num_key_value_heads": HEADS},
     "falcon_h1": {**MAMBA, "mamba_d_ssm": 64},
     "fsmt": {"langs": ["en", "de"], "src_vocab_size": 600, "tgt_vocab_size": 600},
@@ -91,16 +94,22 @@ MORE: dict[str, dict[str, Any]] = {
         "activation_sparsity_pattern": [0.5, 0.0, 0.0, 0.0],
     },
     "gemma4_text": {"vocab_size_per_layer_input": 600},
+    "gptj": {"rotary_dim": 4},
     "gpt_neo": {"attention_types": [[["global", "local"], LAYERS // 2]]},
     "granitemoehybrid": MAMBA,
     "hunyuan_v1_dense": {"head_dim": 8},
     "hunyuan_v1_moe": {"head_dim": 8},
+    "led": {"attention_window": 8},
+    "longformer": {"attention_window": 8},
     "luke": {"entity_vocab_size": 16},
     "mamba2": {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 1},
     "ministral": {"head_dim": 8},
+    "mobilebert": {"intra_bottleneck_size": 16},
     "nemotron": {"head_dim": 8, "num_key_value_heads": 2},
     "neomme": {"num_attention_heads": 2, "head_dim": 16},
+    "pegasus_x": {"block_size": 8, "num_global_tokens": 4},
     "reformer": {"axial_pos_embds": False, "attn_layers": ["local", "lsh"] * 2},
+    "xmod": {"default_language": "en_XX"},
     "zamba": HYBRID,
     "zamba2": {**HYBRID, "mamba_headdim": 8, "n_mamba_heads": 8, "mamba_d_state": 8},
 }
@@ -136,7 +145,9 @@ def _small(default: Any, tokenizer: Any) -> dict[str, Any]:
         part = getattr(default, key, None)
         if hasattr(part, "model_type"):
             values[key] = {**_small(part, tokenizer), "model_type": part.model_type}
-    return {**values, **MORE.get(default.model_type, {})}
+    for key, value in MORE.get(default.model_type, {}).items():
+        values[key] = {**values[key], **value} if isinstance(values.get(key), dict) else value
+    return values
 
 
 def write_config(family: Family, name: str, folder: Path) -> Any:

@@ -177,8 +177,8 @@ class _Trace:
 
     def _begin(self, _: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         embeds = kwargs["inputs_embeds"]
-        # what is zero (a prompt may be) could close a gate, and no gradient would tell what is behind it
-        given = {**kwargs, "inputs_embeds": self._leaf(embeds + _noise(embeds) * embeds.std())}
+        # zeros, which a prompt may be, would close gates, and no gradient tell what stands behind them
+        given = {**kwargs, "inputs_embeds": self._leaf(_noise(embeds))}
         self.tokens = [embeds.shape[:2]]
         if "decoder_input_ids" in kwargs:  # attention over a single token would mix nothing
             given["decoder_input_ids"] = kwargs["decoder_input_ids"].repeat(1, 3)
