@@ -1,10 +1,16 @@
 import json
+import unicodedata
 
 import pytest
 
-from skillneurons.corpus import corpus_files, held_out, read_corpus, refuse_evaluation
+from conftest import ROOT
+from skillneurons import fingerprints
+from skillneurons.config import PretrainConfig
+from skillneurons.corpus import corpus_files, corpus_fingerprint, held_out, read_corpus, refuse_evaluation
 from skillneurons.errors import InputError
 from skillneurons.overlap import Unseen, normalised
+from skillneurons.pretrain_plan import PretrainPlan
+from skillneurons.recipes import read_recipe
 
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
 
@@ -51,6 +57,60 @@ def test_held_out_rows_share_no_text_with_those_trained_on(folder):
     assert held
     assert trained
     assert not held & trained
+
+
+@pytest.mark.parametrize("order", [["films", "pairs"], ["pairs", "films"]])
+@pytest.mark.parametrize("place", ["first", "second"])
+@pytest.mark.parametrize("twin", ["same", "case and blanks", "decomposed", "composed"])
+def test_a_text_held_out_of_one_data_set_is_trained_on_in_none(folder, order, place, twin):
+    """The held-out text comes back in another data set, as either text of a row and as a near twin."""
+    texts = [f"café number {n}" for n in range(400)]
+    write(folder / "films/train.jsonl", [(text, None, 0) for text in texts])
+    plain = {t for row in read_corpus(folder, ["films"]).rows if row.held_out for t in (row.first,)}
+    assert 2 < len(plain) < 30
+    change = {
+        "same": str,
+        "case and blanks": lambda text: f"\u00a0{text.upper()}\n",
+        "decomposed": lambda text: unicodedata.normalize("NFD", text),
+        "composed": lambda text: unicodedata.normalize("NFC", text),
+    }[twin]
+    rows = [(change(text), f"other right {n}", 0) for n, text in enumerate(texts)]
+    if place == "second":  # a first text decides by itself whether its row is held out
+        rows = [("other left", first, 0) for first, _, _ in rows]
+    write(folder / "pairs/train.jsonl", rows)
+    corpus = read_corpus(folder, order)
+    trained = [row for row in corpus.rows if not row.held_out]
+    assert trained
+    seen = {normalised(t) for row in trained for t in (row.first, row.second) if t}
+    assert not {normalised(text) for text in plain} & seen
+    assert len(trained) == 2 * (len(texts) - len(plain))
+    pairs = next(source for source in corpus.sources if source.name == "pairs/train")
+    expected = {"shares a text with a held-out row": len(plain)} if place == "second" else {}
+    assert {k: v for k, v in pairs.dropped.items() if k.startswith("shares")} == expected
+
+
+def test_both_texts_of_a_held_out_pair_are_kept_out_of_other_data_sets(folder):
+    write(folder / "pairs/train.jsonl", [(f"left {n}", f"right {n}", 0) for n in range(300)])
+    write(folder / "films/train.jsonl", [(f"Right  {n}", None, 0) for n in range(300)])
+    corpus = read_corpus(folder, ["films", "pairs"])
+    held = {row.second for row in corpus.rows if row.held_out and row.dataset == 1}
+    assert held
+    trained = {normalised(row.first) for row in corpus.rows if not row.held_out}
+    assert "left 0" in trained or "left 1" in trained
+    assert not held & trained
+
+
+def test_the_fingerprint_says_by_which_rule_rows_are_held_out():
+    """Weights made by an older rule are not those of the same files now."""
+    files, unseen = {"a/train": "0" * 64}, {"a/dev": "1" * 64}
+    older = fingerprints.of_value({"files": [["a/train", "0" * 64]], "unseen": unseen, "held": 50})
+    assert corpus_fingerprint(files, unseen) != older
+    assert corpus_fingerprint(files, unseen) == corpus_fingerprint(dict(files), dict(unseen))
+
+
+def test_a_word_is_the_same_composed_and_decomposed():
+    assert normalised("Un cafe\u0301!") == normalised("un  CAFÉ !") == "un café !"
+    assert Unseen(["ein Käse"]).why("Ein Ka\u0308se") == "same"
 
 
 def test_held_out_goes_by_the_text_alone():
@@ -104,3 +164,14 @@ def test_runs_of_words():
     assert unseen.why(" ".join(words[:12])) is None
     assert unseen.why(" ".join([*words[:6], "other", *words[6:12]])) is None
     assert Unseen([]).why(LONG) is None
+
+
+def test_weights_made_by_an_older_rule_are_not_the_answer(monkeypatch):
+    recipe = read_recipe(ROOT / "experiments" / "models" / "pocket.yaml")
+    config = PretrainConfig(corpus="data", recipe="pocket.yaml")
+    plan = PretrainPlan(config, recipe, ("pocket-t5",), {"sst2/train": "0" * 64}, {"sst2/dev": "1" * 64}, 0)
+    now = plan.address("pocket-t5"), plan.command_address, plan.corpus_address
+    monkeypatch.setattr("skillneurons.corpus.HELD_RULE", 1)
+    before = plan.address("pocket-t5"), plan.command_address, plan.corpus_address
+    assert not set(now) & set(before)
+    assert len(set(now)) == len(set(before)) == 3

@@ -21,6 +21,7 @@ from skillneurons.overlap import Unseen, normalised
 # what a data set or a file may not be called: these are for evaluation only
 REFUSED = ("dev", "test", "valid", "val", "advglue", "adv", "contrast", "cad", "published", "heldout", "hard")
 HELD_OUT_OF = 50
+HELD_RULE = 2  # 1: a held-out text was kept out of its own data set alone, and counted composed and decomposed as two
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,9 @@ class Corpus:
 
 
 def corpus_fingerprint(files: Mapping[str, str], unseen: Mapping[str, str]) -> str:
-    """SHA-256 of a corpus from the hashes of its files."""
-    return fingerprints.of_value({"files": list(files.items()), "unseen": dict(unseen), "held": HELD_OUT_OF})
+    """SHA-256 of a corpus from the hashes of its files and the rule by which rows are held out."""
+    held = [HELD_OUT_OF, HELD_RULE]
+    return fingerprints.of_value({"files": list(files.items()), "unseen": dict(unseen), "held": held})
 
 
 def corpus_files(folder: Path, datasets: Sequence[str]) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -120,8 +122,8 @@ def read_corpus(folder: Path, datasets: Sequence[str]) -> Corpus:
 
     A row is dropped if one of its texts, compared in lower case and without regard to spacing, is a text
     of a file for evaluation or shares 13 words in a row with one; a repeated row is dropped too. One row
-    in 50, by the hash of its first text, is held out; so is every row that shares a text with a held-out
-    one dropped from training.
+    in 50, by the hash of its first text, is held out; a row that shares a text with a held-out one, of
+    whichever data set, is dropped from training.
 
     Raises:
         InputError: see `corpus_files`; or a line is not as it should be.
@@ -130,10 +132,11 @@ def read_corpus(folder: Path, datasets: Sequence[str]) -> Corpus:
     texts = (text for file in others.values() for text in _evaluation_texts(file))
     unseen = Unseen(texts)
     hashes, rows, sources = hashes_of(train), [], []
-    for index, (name, file) in enumerate(train.items()):
-        kept, dropped, count = _read_train(index, file, unseen)
-        kept, shared = _without_held_texts(kept)
-        dropped["shares a text with a held-out row"] = shared
+    read = [(name, *_read_train(index, file, unseen)) for index, (name, file) in enumerate(train.items())]
+    held_texts = {text for _, found, _, _ in read for row in found if row.held_out for text in _texts_of(row)}
+    for name, found, dropped, count in read:
+        kept = [row for row in found if row.held_out or not _texts_of(row) & held_texts]
+        dropped["shares a text with a held-out row"] = len(found) - len(kept)
         rows += kept
         held = sum(row.held_out for row in kept)
         sources.append(
@@ -164,13 +167,6 @@ def _read_train(index: int, file: Path, unseen: Unseen) -> tuple[list[Row], Coun
             kept.append(Row(index, first, second, label, held_out(first)))
         seen.add(key)
     return kept, dropped, count
-
-
-def _without_held_texts(rows: list[Row]) -> tuple[list[Row], int]:
-    """A text of a held-out row may come back as the second text of another row."""
-    held = {normalised(text) for row in rows if row.held_out for text in (row.first, row.second) if text}
-    kept = [row for row in rows if row.held_out or not _texts_of(row) & held]
-    return kept, len(rows) - len(kept)
 
 
 def _texts_of(row: Row) -> set[str]:

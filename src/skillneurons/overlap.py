@@ -1,6 +1,7 @@
 """Texts that must stay unseen, and whether another text repeats one of them or a long run of its words."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -15,8 +16,11 @@ Hashes = NDArray[np.uint64]
 
 
 def normalised(text: str) -> str:
-    """Lower-cased words and punctuation marks with one space between them: spacing no longer counts."""
-    return " ".join(_WORD.findall(text.lower()))
+    """Lower-cased words and punctuation marks with one space between them: spacing no longer counts.
+
+    Characters are composed (Unicode NFC) first: a mark that stands by itself would part a word.
+    """
+    return " ".join(_WORD.findall(unicodedata.normalize("NFC", text).lower()))
 
 
 class Unseen:

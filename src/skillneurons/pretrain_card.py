@@ -160,11 +160,12 @@ def _data(facts: Mapping[str, Any]) -> str:
     lines = [
         "## Data",
         "",
-        f"{corpus['tokens']:,} tokens of distinct text, and {corpus['held_out_tokens']:,} held out (one row in 50). "
-        "Only train splits. A row was dropped if one of its texts (lower-cased, spacing aside) is a text of an "
-        f"evaluation file, or shares 13 words in a row with one; {corpus['kept_out_texts']:,} such texts in "
-        f"{len(corpus['kept_out'])} files were kept out. SST-2's train split is made of phrases: short phrases of "
-        "sentences that also occur in its dev split are in the nature of that data set and were not looked for.",
+        f"{corpus['tokens']:,} tokens of distinct text, and {corpus['held_out_tokens']:,} held out (one row in 50, "
+        "whose texts no row of any data set is trained on). Only train splits. A row was dropped if one of its texts "
+        "(lower-cased, spacing aside) is a text of an evaluation file, or shares 13 words in a row with one; "
+        f"{corpus['kept_out_texts']:,} such texts in {len(corpus['kept_out'])} files were kept out. SST-2's train "
+        "split is made of phrases: short phrases of sentences that also occur in its dev split are in the nature of "
+        "that data set and were not looked for.",
         "",
         "| file | rows | kept | held out | dropped | SHA-256 |",
         "|---|---|---|---|---|---|",
