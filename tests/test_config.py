@@ -1,6 +1,9 @@
-import pytest
+from typing import Literal, get_args, get_origin
 
-from skillneurons import config
+import pytest
+from rich.console import Console
+
+from skillneurons import config, stage_main
 from skillneurons.cli import STAGES, arguments, help_text, main
 from skillneurons.config import TuneConfig, parse
 from skillneurons.errors import InputError
@@ -87,6 +90,47 @@ def test_help_names_every_parameter_with_its_default(entry, capsys):
         assert f"--{name} " in text
         assert field.description in text
     assert help_text(entry) in text
+
+
+def test_the_help_of_main_shows_what_main_takes_where_nothing_is_given(monkeypatch):
+    asked: list[dict[str, str]] = []
+
+    def prepare(given, tracking=None):
+        asked.append(dict(given))
+        raise InputError("the test", "has seen", "enough.")
+
+    monkeypatch.setattr(stage_main.stage_tune, "prepare", prepare)
+    monkeypatch.setattr(stage_main.Tracking, "connect", lambda: None)
+    for given in ({}, {"task": "", "seeds": "7"}, {"config": "runs:/older", "seeds": "7"}):
+        with pytest.raises(InputError, match="enough"):
+            stage_main.run(given, Console())
+    lines = {line.split()[0][2:]: line for line in help_text("main").splitlines() if line.startswith("  --")}
+    assert len(asked[0]) > 5
+    for name, value in asked[0].items():
+        assert lines[name].endswith(f"(default {value})")
+    assert not any("(required)" in line for line in lines.values())
+    assert parse(TuneConfig, asked[0]).task == "film_notes"
+    assert asked[1] == {**asked[0], "seeds": "7"}
+    assert asked[2] == {"config": "runs:/older", "seeds": "7"}, "an older configuration is a whole one"
+
+
+@pytest.mark.parametrize("entry", STAGES)
+def test_help_names_every_choice_and_what_is_required(entry):
+    kind, text = getattr(config, STAGES[entry][1]), help_text(entry)
+    lines = {line.split()[0][2:]: line for line in text.splitlines() if line.startswith("  --")}
+    assert set(lines) == set(kind.model_fields)
+    for name, field in kind.model_fields.items():
+        for choice in get_args(field.annotation) if get_origin(field.annotation) is Literal else ():
+            assert choice in lines[name]
+    try:
+        parse(kind, {})
+        missing = []
+    except InputError as error:
+        missing = error.must.removesuffix(" must be given").split(" and ")
+    if entry != "main":
+        assert [name for name, line in lines.items() if line.endswith("(required)")] == missing
+    with_file = "A model's file in experiments/models may set other defaults" in text
+    assert with_file == (entry in ("main", "tune", "search"))
 
 
 def test_an_unknown_entry_point_is_bad_input(capsys):

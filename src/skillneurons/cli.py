@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from typing import Literal, get_args, get_origin
 
 from pydantic_core import PydanticUndefined
 from rich.console import Console
@@ -74,11 +75,22 @@ def help_text(entry: str | None = None) -> str:
         lines += [f"  {name:<8} {about}" for name, (_, _, about) in STAGES.items()]
         return "\n".join([*lines, "", "NAME --help lists the parameters of one."])
     _, kind, about = STAGES[entry]
-    fields = getattr(import_module("skillneurons.config"), kind).model_fields
+    config = getattr(import_module("skillneurons.config"), kind)
+    own: Mapping[str, str] = getattr(config, "DEFAULTS", {})
     lines = [f"{entry}: {about}", ""]
-    for name, field in fields.items():
-        default = "required" if field.default is PydanticUndefined else _written(field.default)
-        lines.append(f"  --{name:<16} {field.description} ({default})")
+    for name, field in config.model_fields.items():
+        default = own.get(name, field.default)
+        shown = "required" if default is PydanticUndefined else _written(default)
+        choices = " | ".join(get_args(field.annotation)) if get_origin(field.annotation) is Literal else ""
+        # a description that explains the choices has named them
+        told = "" if all(choice in str(field.description) for choice in choices.split(" | ")) else f": {choices}"
+        lines.append(f"  --{name:<16} {field.description}{told} ({shown})")
+    if "model" in config.model_fields:
+        lines += [
+            "",
+            "A model's file in experiments/models may set other defaults for what is not given"
+            + (f", save {listed(own)}." if own else "."),
+        ]
     return "\n".join(lines)
 
 
@@ -115,4 +127,4 @@ def _complain(message: str) -> None:
 def _written(value: object) -> str:
     if isinstance(value, tuple):
         value = ",".join(str(part) for part in value)
-    return "optional" if value is None else f"default {value}"
+    return "optional" if value is None else f"default {str(value).lower() if isinstance(value, bool) else value}"

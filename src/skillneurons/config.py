@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -261,6 +261,8 @@ def _listed(numbers: tuple[float, ...]) -> str:
 class SearchConfig(TuneConfig):
     """What `search` takes: the parameters of `tune`, each of which is fixed if given, and the study's own."""
 
+    rerun: bool = Field(False, description="refused: a study goes on; give another name instead")
+    processes: int = Field(0, ge=0, description="1 at most: a trial has one process; see workers")
     space: str = Field("default", description="a name in experiments/search, or a path to such a YAML")
     trials: int = Field(30, ge=1, description="distinct configurations to complete or prune")
     workers: int = Field(0, ge=0, description="processes here; 0: one a GPU, else 1; more may join from elsewhere")
@@ -286,6 +288,18 @@ class SearchConfig(TuneConfig):
 
 class MainConfig(TuneConfig):
     """What `main` takes: everything `tune` does, with the embedded default filled in."""
+
+    DEFAULTS: ClassVar[Mapping[str, str]] = {
+        "model": "pocket-roberta",
+        "task": "film_notes",
+        "seeds": "0,1,2",
+        "prompt_length": "10",
+        "learning_rate": "0.02",
+        "batch_size": "16",
+        "max_steps": "200",
+        "eval_every": "50",
+        "max_length": "48",
+    }
 
 
 def parse(kind: type[C], given: Mapping[str, str], base: Mapping[str, Any] | None = None) -> C:

@@ -47,7 +47,7 @@ def settle(plan: SearchPlan, study: SharedStudy, tracking: Tracking, run: Run, c
     won = execute(plan.tune_plan(best.params, plan.config.final_seeds), tracking, console, run)
     pairs = _pairs(plan, ledger, won, tracking, run, console)
     dev = plan.first.splits["dev"]
-    test = [result.test for result in won.summary.results]
+    test = {result.seed: result.test for result in won.summary.results}
     verdict = Verdict.of(plan.title, ledger, test, (len(dev), dev.majority_rate), pairs)
     crown(tracking, registered_name(plan.first.task.name, plan.first.info.name))
     run.metrics(verdict.metrics)

@@ -1,6 +1,6 @@
 """What a finished search says: the table of trials, the comparison on test, the finding in words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,7 @@ class Verdict:
 
     Attributes:
         winner, first: trials, the latter None where it was given up.
+        seeds: the final seeds.
         winner_test: accuracy of the winner on test, one a final seed.
         dev_n, dev_majority: rows of dev and their majority rate.
         adjusted: Holm's p-values over the final seeds.
@@ -46,6 +47,7 @@ class Verdict:
     pruned: int
     winner: Tried
     first: Tried | None
+    seeds: Sequence[int]
     winner_test: Sequence[Accuracy]
     dev_n: int
     dev_majority: float
@@ -57,7 +59,7 @@ class Verdict:
         cls,
         title: str,
         ledger: Ledger,
-        winner_test: Sequence[Accuracy],
+        winner_test: Mapping[int, Accuracy],
         dev: tuple[int, float],
         pairs: Sequence[Pair],
     ) -> "Verdict":
@@ -68,7 +70,8 @@ class Verdict:
         winner = next(one for one in tried if one.number == origin(best))
         first = next((one for one in tried if one.number == 0), None)
         adjusted = holm([pair.test.p_value for pair in pairs]).tolist() if pairs else []
-        return cls(title, complete, len(tried) - complete, winner, first, winner_test, *dev, pairs, adjusted)
+        seeds, test = list(winner_test), list(winner_test.values())
+        return cls(title, complete, len(tried) - complete, winner, first, seeds, test, *dev, pairs, adjusted)
 
     @property
     def better(self) -> int:
@@ -120,6 +123,8 @@ class Verdict:
         table = Table(title=f"{self.title}: accuracy on test (n={n}, majority rate {majority:.1%})")
         for column in ("seed", f"winner (trial {self.winner.number})", "first trial", "difference", "p (Holm)"):
             table.add_column(column)
+        for seed, alone in zip(self.seeds, self.winner_test, strict=True) if not self.pairs else ():
+            table.add_row(str(seed), _percent(alone).replace(" [", " \\["), "the same settings", "–", "–")
         for pair, p in zip(self.pairs, self.adjusted, strict=True):
             cells = [_percent(pair.winner), _percent(pair.first), f"{pair.test.difference:+.1%}", f"{p:.2g}"]
             table.add_row(str(pair.seed), *(cell.replace(" [", " \\[") for cell in cells))

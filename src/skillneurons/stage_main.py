@@ -6,24 +6,13 @@ from typing import Any
 from rich.console import Console
 
 from skillneurons import discover_plan, stage_discover, stage_robustness, stage_suppress, stage_tune
-from skillneurons.config import DiscoverConfig, RobustnessConfig, SuppressConfig, parse
+from skillneurons.config import DiscoverConfig, MainConfig, RobustnessConfig, SuppressConfig, parse
 from skillneurons.errors import InputError
 from skillneurons.measuring import announce
 from skillneurons.tasks import load_task
 from skillneurons.tracking import Run, Tracking
 from skillneurons.tune_plan import TunePlan
 
-DEFAULTS = {
-    "model": "pocket-roberta",
-    "task": "film_notes",
-    "seeds": "0,1,2",
-    "prompt_length": "10",
-    "learning_rate": "0.02",
-    "batch_size": "16",
-    "max_steps": "200",
-    "eval_every": "50",
-    "max_length": "48",
-}
 # enough to tell skill from chance, small enough for minutes on two cores; each stage by itself has more
 BASELINE_ROWS, COUNTED_ROWS, TEST_ROWS = 1_000, 1_000, 400
 RATES, CONTROLS = (0, 1, 5, 15), 5
@@ -32,7 +21,9 @@ ATTACKED_ROWS, ATTACKED_RATES = 240, (5, 15)
 
 def run(given: Mapping[str, str], console: Console) -> int:
     """Carry out `main`; returns the exit code."""
-    asked = {**DEFAULTS, **{key: value for key, value in given.items() if value != ""}}
+    asked = {key: value for key, value in given.items() if value != ""}
+    if "config" not in asked:  # an older run's configuration is a whole one
+        asked = {**MainConfig.DEFAULTS, **asked}
     tracking = Tracking.connect() if asked.get("config") or asked.get("init_prompt") else None
     plan = stage_tune.prepare(asked, tracking)
     if plan.config.dry_run:
