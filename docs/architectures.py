@@ -35,7 +35,7 @@ from skillneurons.discovery import Question, count
 from skillneurons.encoding import Encoded
 from skillneurons.errors import InputError
 from skillneurons.loading import describe
-from skillneurons.sites import site_of
+from skillneurons.sites import Site, SiteName, site_of
 from skillneurons.suppression import Intervention, other_rows, suppressed_scores
 from skillneurons.tokens import Family
 from skillneurons.tuning import TuneSettings, tune
@@ -46,7 +46,7 @@ KEYS = [11, 5, 42, 7, 1, 2**60, 9, 3]
 # F where it is not that of `tiny_architectures`: four times the hidden size, or rounded
 WIDTHS = {
     "bloom": 128, "flaubert": 128, "gpt_neo": 128, "gpt_neox_japanese": 128, "mpt": 128, "openai-gpt": 128,
-    "xlm": 128, "lfm2": 256, "recurrent_gemma": 24, "xlstm": 128,
+    "xlm": 128, "moshi": 24, "lfm2": 256, "recurrent_gemma": 24, "xlstm": 128,
 }  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def examine(family: Family, name: str, folder: Path) -> Row:
         found["model"] = tiny_architectures.write_model(family, made, folder)
         info = describe(str(folder))
         if info.family != family:
-            raise InputError(f"a {name} is used as {info.family}", family, "Nothing.")
+            raise NotShownError(f"used as {info.family}")
         found["backbone"] = info.load()
 
     row.tuning = verdict(describing)
@@ -221,18 +221,27 @@ class ByHand:
             return "decoder" if any(part.endswith("decoder") for part in name.split(".")) else "encoder"
         return "encoder" if self.masked else "decoder"
 
+    @property
+    def sites(self) -> list[Site]:
+        names: tuple[SiteName, ...] = ("prompt", "decoder") if self.info.family == "encoder_decoder" else ("prompt",)
+        return [site_of(self.info, name, P) for name in names]
+
+    def where(self, site: Site) -> slice:
+        """The positions of a site in the sequence of its stack."""
+        if site.at_step:
+            return slice(-1, None)
+        return slice(-P, None) if self.info.family == "decoder_only" else slice(0, P)
+
     @torch.no_grad()
-    def activations(self, prompt: Tensor) -> Tensor:
-        """At the prompt, in the stack that reads it: `[n, L, P, F]`."""
-        stack = "decoder" if self.info.family == "decoder_only" else "encoder"
-        where = slice(-P, None) if self.info.family == "decoder_only" else slice(0, P)
+    def activations(self, prompt: Tensor, site: Site) -> Tensor:
+        """At a site, `[n, L, W, F]`."""
         rows = []
         for number in range(len(self.rows)):
             layers: list[Tensor] = []
 
             def keep(_: int, name: str, __: int, a: Tensor, layers: list[Tensor] = layers) -> None:
-                if self.stack_of(name) == stack:
-                    layers.append(a[where])
+                if self.stack_of(name) == site.stack:
+                    layers.append(a[self.where(site)])
 
             with self.at(keep):
                 self.scores(prompt, [number])
@@ -328,39 +337,39 @@ def check_taps(by_hand: ByHand) -> None:
 
 def check_counts(by_hand: ByHand) -> None:
     """Baseline and hits of every neuron are those counted from stored activations."""
-    everything = range(len(by_hand.rows))
-    asked = Question(
-        by_hand.encoded, by_hand.encoded, (everything[0::2], everything[1::2]), (1,), 2, "split", 5, 0, 3
-    )
-    site = site_of(by_hand.info, "prompt", P)
-    counted = count(by_hand.backbone, site, by_hand.prompt, asked, Accelerator(cpu=True))
-    stored = by_hand.activations(by_hand.prompt)
-    same(counted.baseline, stored.mean(0), "baseline")
-    distance = (stored - stored.mean(0)).abs().amin(0)
-    clear = distance > 1e-4 * stored.abs().max()
-    assert clear.float().mean() > 0.05, f"neurons hardly depend on the text: {clear.float().mean():.2f}"
-    hits = ((stored > stored.mean(0)) == by_hand.labels.bool()[:, None, None, None]).sum(0)
-    assert bool((counted.hits[0] == hits)[clear].all()), "hits"
+    rows, halves = by_hand.encoded, (range(0, len(by_hand.rows), 2), range(1, len(by_hand.rows), 2))
+    asked = Question(rows, rows, halves, (1,), 2, permutations=5, batch_size=3)
+    for site in by_hand.sites:
+        counted = count(by_hand.backbone, site, by_hand.prompt, asked, Accelerator(cpu=True))
+        stored = by_hand.activations(by_hand.prompt, site)
+        same(counted.baseline, stored.mean(0), f"baseline at {site.name}")
+        distance = (stored - stored.mean(0)).abs().amin(0)
+        clear = distance > 1e-4 * stored.abs().max()
+        assert clear.float().mean() > 0.05, f"neurons at {site.name} hardly depend on the text"
+        hits = ((stored > stored.mean(0)) == by_hand.labels.bool()[:, None, None, None]).sum(0)
+        assert bool((counted.hits[0] == hits)[clear].all()), f"hits at {site.name}"
 
 
-def drawn(by_hand: ByHand, site: Any) -> np.ndarray:
+def drawn(by_hand: ByHand, site: Site) -> np.ndarray:
     taps = site.taps(by_hand.backbone)
     return np.random.default_rng(0).random((2, len(taps), taps[0].width)) < 0.3
 
 
+def suppressed(by_hand: ByHand, site: Site, masks: np.ndarray, how: Intervention) -> Tensor:
+    texts, words = by_hand.encoded, by_hand.words
+    return suppressed_scores(by_hand.backbone, site, by_hand.prompt, texts, words, masks, how, KEYS, 6)
+
+
 def check_zeroed(by_hand: ByHand) -> None:
     """Neurons set to zero everywhere are a projection without their columns (the same in layers that share it)."""
-    site = site_of(by_hand.info, "prompt", P)
-    taps, masks = site.taps(by_hand.backbone), drawn(by_hand, site)
-    shared = {tap.module: masks[0, tap.layer] for tap in taps}
-    masks = np.stack([[shared[tap.module] for tap in taps]])
-    got = suppressed_scores(
-        by_hand.backbone, site, by_hand.prompt, by_hand.encoded, by_hand.words, masks, Intervention("zero"), KEYS, 6
-    )
-    with torch.no_grad(), edited(by_hand.model, shared):
-        expected = by_hand.scores(by_hand.prompt)
-    assert not torch.allclose(expected, by_hand.scores(by_hand.prompt)), "nothing is changed"
-    same(got[0], expected, "suppression")
+    for site in by_hand.sites:
+        taps, masks = site.taps(by_hand.backbone), drawn(by_hand, site)
+        shared = {tap.module: masks[0, tap.layer] for tap in taps}
+        got = suppressed(by_hand, site, np.stack([[shared[tap.module] for tap in taps]]), Intervention("zero"))
+        with torch.no_grad(), edited(by_hand.model, shared):
+            expected = by_hand.scores(by_hand.prompt)
+        assert not torch.allclose(expected, by_hand.scores(by_hand.prompt)), "nothing is changed"
+        same(got[0], expected, f"suppression at {site.name}")
 
 
 @contextmanager
@@ -377,28 +386,31 @@ def edited(model: Any, columns: dict[str, np.ndarray]) -> Iterator[None]:
 
 
 def check_restored(by_hand: ByHand) -> None:
-    """Neurons that take another row's activations at the prompt give the scores of a model patched by hand."""
-    site, how = site_of(by_hand.info, "prompt", P), Intervention("resample", "prompt")
-    masks, stored = drawn(by_hand, site), by_hand.activations(by_hand.prompt)
-    got = suppressed_scores(
-        by_hand.backbone, site, by_hand.prompt, by_hand.encoded, by_hand.words, masks, how, KEYS, 6
-    )
-    chosen, donors = torch.from_numpy(masks[1]), other_rows(KEYS, how.seed)
-    where = slice(-P, None) if by_hand.info.family == "decoder_only" else slice(0, P)
-    expected = []
-    for number, donor in enumerate(donors):
-        layers = iter(range(len(chosen)))
+    """Neurons that take another row's activations at a site give the scores of a model patched by hand."""
+    for site in by_hand.sites:
+        how = Intervention("resample", "prompt")
+        masks, stored = drawn(by_hand, site), by_hand.activations(by_hand.prompt, site)
+        got = suppressed(by_hand, site, masks, how)[1]
+        chosen, expected = torch.from_numpy(masks[1]), []
+        for number, donor in enumerate(other_rows(KEYS, how.seed)):
+            expected.append(patched(by_hand, site, number, chosen, stored[donor]))
+        same(got, torch.stack(expected), f"restoration at {site.name}")
 
-        def patch(_: int, name: str, __: int, a: Tensor, donor: int = donor, layers: Any = layers) -> Tensor | None:
-            if by_hand.stack_of(name) != site.stack:
-                return None
-            layer, a = next(layers), a.clone()
-            a[where] = torch.where(chosen[layer], stored[donor, layer], a[where])
-            return a
 
-        with torch.no_grad(), by_hand.at(patch):
-            expected.append(by_hand.scores(by_hand.prompt, [number])[0])
-    same(got[1], torch.stack(expected), "restoration")
+@torch.no_grad()
+def patched(by_hand: ByHand, site: Site, number: int, chosen: Tensor, donor: Tensor) -> Tensor:
+    """Scores of a row whose chosen neurons `[L, F]` are a donor's `[L, W, F]` at a site."""
+    layers, where = iter(range(len(chosen))), by_hand.where(site)
+
+    def patch(_: int, name: str, __: int, a: Tensor) -> Tensor | None:
+        if by_hand.stack_of(name) != site.stack:
+            return None
+        layer, a = next(layers), a.clone()
+        a[where] = torch.where(chosen[layer], donor[layer], a[where])
+        return a
+
+    with by_hand.at(patch):
+        return by_hand.scores(by_hand.prompt, [number])[0]
 
 
 HEAD = """# Architectures

@@ -159,6 +159,13 @@ def output_bias(backbone: Backbone, target: Tap) -> Tensor:
         return score(backbone)
 
 
+def test_taps_are_found_where_no_gradients_are(tmp_path: Path) -> None:
+    folder = str(tiny_models.build("gpt2", tmp_path))
+    with torch.inference_mode():
+        taps = describe(folder).load().taps
+    assert [tap.module for tap in taps] == [f"transformer.h.{layer}.mlp.c_proj" for layer in range(3)]
+
+
 def test_nothing_is_left_behind(backbone: Backbone) -> None:
     plain = score(backbone)
     with backbone.tapped(lambda tap, a: None):

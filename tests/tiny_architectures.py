@@ -88,6 +88,7 @@ MORE: dict[str, dict[str, Any]] = {
     "falcon_h1": {**MAMBA, "mamba_d_ssm": 64},
     "fsmt": {"langs": ["en", "de"], "src_vocab_size": 600, "tgt_vocab_size": 600},
     "gemma3n_text": {
+        "intermediate_size": [FFN] * LAYERS,
         "layer_types": ["sliding_attention", "full_attention"] * 2,
         "num_kv_shared_layers": 2,
         "vocab_size_per_layer_input": 600,
@@ -110,8 +111,10 @@ MORE: dict[str, dict[str, Any]] = {
     "pegasus_x": {"block_size": 8, "num_global_tokens": 4},
     "reformer": {"axial_pos_embds": False, "attn_layers": ["local", "lsh"] * 2},
     "xmod": {"default_language": "en_XX"},
+    "youtu": {"num_key_value_heads": HEADS},
     "zamba": HYBRID,
     "zamba2": {**HYBRID, "mamba_headdim": 8, "n_mamba_heads": 8, "mamba_d_state": 8},
+    "zaya": {"num_experts_per_tok": 1},
 }
 
 
