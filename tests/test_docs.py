@@ -1,0 +1,73 @@
+"""Numbers that the docs state are those of the code: each sentence is found, and its numbers compared."""
+
+import inspect
+import re
+
+import pytest
+
+from conftest import ROOT
+from skillneurons import checkpoints, corpus, data, mantel, resampling, search_final, search_study, tracking
+from skillneurons.config import SearchConfig
+from skillneurons.recipes import read_recipe
+from skillneurons.search_space import read_space
+from skillneurons.yaml_text import parse
+
+NUMBERS = {"three": 3, "four": 4, "eight": 8, "a tenth": 0.1}
+PRUNER = read_space("default").pruner
+POCKET = read_recipe(ROOT / "experiments" / "models" / "pocket.yaml")
+PAPER = parse((ROOT / "experiments" / "models" / "roberta-base.yaml").read_text(encoding="utf-8"))["tune"]
+CARD = "src/skillneurons/pocket/pocket-t5/README.md"
+# file, sentence (blanks stand for any), what its numbers must be
+STATED = [
+    (
+        "README.md",
+        r"prunes them at evaluations (\d+), (\d+), (\d+)",
+        [PRUNER.first_rung * PRUNER.factor**k for k in range(3)],
+    ),
+    ("README.md", r"`pocket-t5` \((\d+) layers x (\d+)\)", [POCKET.size.layers, POCKET.size.hidden]),
+    (
+        "README.md",
+        r"the model's file sets P=(\d+), N\(0, ([\d.]+)\), rate (\S+)\)",
+        [PAPER["prompt_length"], PAPER["init_std"], PAPER["learning_rate"]],
+    ),
+    ("docs/method.md", r"\(r=(\d+), η=(\d+) by default\)", [PRUNER.first_rung, PRUNER.factor]),
+    ("docs/method.md", r"from ([\d,]+) bootstrap samples of rows \*and\* sets", [resampling.RESAMPLES]),
+    ("docs/method.md", r"\(floor 2/([\d,]+)\)", [resampling.RESAMPLES + 1]),
+    ("docs/method.md", r"sign flips of whole originals, ([\d,]+) of them", [resampling.FLIPS]),
+    ("docs/method.md", r"all T! orders up to (\w+) tasks", [mantel.EXACT]),
+    ("docs/method.md", r"PED-ANOVA over the complete trials \([^)]*\), drawn from (\w+) on", [search_final.FEW]),
+    (
+        "docs/method.md",
+        r"carved from train by a salted hash of the row's text \((a tenth) of it\)",
+        [inspect.signature(data.load_splits).parameters["dev_fraction"].default],
+    ),
+    ("docs/scaling.md", r"heartbeat is missing for (\w+) intervals", [search_study.GRACE]),
+    (
+        "docs/scaling.md",
+        r"\(`heartbeat=(\d+)` seconds by default\)",
+        [SearchConfig.model_fields["heartbeat"].default],
+    ),
+    (CARD, r"held out \(one row in (\d+)\)", [corpus.HELD_OUT_OF]),
+    (CARD, r"(\d+) encoder layers and \d+ decoder layers of width (\d+)", [POCKET.size.layers, POCKET.size.hidden]),
+    (CARD, r"- (\d+) steps, [\d,]+ tokens", [POCKET.train.steps]),
+]
+
+
+@pytest.mark.parametrize(("file", "sentence", "numbers"), STATED)
+def test_a_number_in_the_docs_is_the_codes(file, sentence, numbers):
+    text = " ".join((ROOT / file).read_text(encoding="utf-8").split())
+    (found,) = re.finditer(sentence, text)
+    assert [NUMBERS.get(word) or float(word.replace(",", "")) for word in found.groups()] == numbers
+
+
+def test_the_environment_is_as_the_docs_say(monkeypatch):
+    for name in ("SKILLNEURONS_STATE", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    table = dict(
+        re.findall(r"^\| `(\w+)` \| .*default `([^`]+)`", (ROOT / "docs/internals.md").read_text("utf-8"), re.M)
+    )
+    assert table == {
+        "MLFLOW_TRACKING_URI": tracking.DEFAULT_URI,
+        "MLFLOW_EXPERIMENT_NAME": tracking.DEFAULT_EXPERIMENT,
+        "SKILLNEURONS_STATE": str(checkpoints.state_dir()),
+    }
