@@ -1,6 +1,7 @@
 """A file imports only from floors below it or its own, and MLflow is known on one floor alone."""
 
 import ast
+import re
 from pathlib import Path
 
 import skillneurons
@@ -33,7 +34,7 @@ FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.spl
 
 def imports_of(path: Path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -72,6 +73,37 @@ def test_only_tracking_imports_mlflow():
     users = {name for name, found in modules().items() if any(i.split(".")[0] == "mlflow" for i in found)}
     assert users
     assert {FLOOR_OF[name] for name in users} == {4}
+
+
+def texts_without_encoding(path: Path) -> list[str]:
+    """Calls that read or write text in whatever encoding the machine has: on Windows not UTF-8."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        modes = [arg.value for arg in (*node.args, given.get("mode")) if isinstance(arg, ast.Constant)]
+        binary = any(isinstance(mode, str) and re.fullmatch(r"[rwxa+]*b[rwxa+]*", mode) for mode in modes)
+        opens = name in ("read_text", "write_text") or (name in ("open", "fdopen") and not binary)
+        asks = any(isinstance(given.get(key), ast.Constant) for key in ("text", "universal_newlines"))
+        temporary = name.endswith("TemporaryFile") and any(isinstance(mode, str) for mode in modes) and not binary
+        if (opens or asks or temporary) and "encoding" not in given:
+            found.append(f"{path.name} line {node.lineno}: {name}")
+    return found
+
+
+def test_text_is_utf_8_wherever_it_is_read_or_written(tmp_path: Path):
+    files = sorted(PACKAGE.glob("*.py"))
+    assert len(files) > 50
+    assert [call for file in files for call in texts_without_encoding(file)] == []
+    planted = tmp_path / "planted.py"
+    planted.write_text(
+        "a.read_text()\na.write_text(b)\nopen(a)\na.open('w')\nrun(a, text=True)\nNamedTemporaryFile('w')\n"
+        "a.read_text(encoding='utf-8')\nopen(a, 'rb')\na.open(mode='wb')\nrun(a)\nNamedTemporaryFile()\n",
+        encoding="utf-8",
+    )
+    assert [call.split()[2] for call in texts_without_encoding(planted)] == ["1:", "2:", "3:", "4:", "5:", "6:"]
 
 
 def test_the_guard_sees_a_jump(tmp_path: Path):

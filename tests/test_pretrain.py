@@ -201,7 +201,7 @@ def test_dry_run_says_what_it_would_do(capsys: pytest.CaptureFixture[str]) -> No
     ("given", "said"),
     [
         ({"corpus": "nowhere"}, "corpus is a folder; got nowhere"),
-        ({"recipe": "none.yaml"}, "recipe is a YAML file; got none.yaml"),
+        ({"recipe": "none.yaml"}, "recipe none.yaml must be a YAML file; got FileNotFoundError"),
         ({"models": "tiny-bert"}, "models are models of the recipe; got tiny-bert. There are: tiny-roberta"),
         ({"steps": 0}, "steps must be greater than or equal to 1"),
     ],

@@ -104,7 +104,7 @@ class Neurons:
         if missing:
             must = f"a neurons folder holds {TENSOR_FILE} and {CARD_FILE}"
             raise InputError(must, f"{folder} without {' and '.join(missing)}", "Name a finished discover run.")
-        card = json.loads((folder / CARD_FILE).read_text())
+        card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
         lacking = [key for key in REQUIRED if key not in card]
         if lacking or card["format"] != FORMAT:
             got = f"one without {lacking}" if lacking else f"format {card['format']}"

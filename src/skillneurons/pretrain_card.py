@@ -82,7 +82,7 @@ def check_model(folder: Path) -> dict[str, Any] | None:
     """The card of a model folder whose files are all as it says, else None."""
     if not (folder / CARD_FILE).is_file():
         return None
-    facts: dict[str, Any] = json.loads((folder / CARD_FILE).read_text())
+    facts: dict[str, Any] = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
     files = {name: folder / name for name in facts["files"]}
     whole = all(file.is_file() for file in files.values()) and hashes_of(files) == facts["files"]
     return facts if whole else None

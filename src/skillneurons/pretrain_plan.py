@@ -118,7 +118,10 @@ def make_ready(plan: PretrainPlan, say: Callable[[str], None]) -> Ready:
             _tokenise(plan, folder, say)
         tokens, tokenizer = token_corpus.load(folder / "corpus.npz"), load_tokenizer(folder / "tokenizer.json")
         return Ready(
-            tokens, tokenizer, _vectors(plan, tokens, folder, say), json.loads((folder / "facts.json").read_text())
+            tokens,
+            tokenizer,
+            _vectors(plan, tokens, folder, say),
+            json.loads((folder / "facts.json").read_text(encoding="utf-8")),
         )
 
 

@@ -70,7 +70,7 @@ class SoftPrompt:
                 f"{folder} without {' and '.join(missing)}",
                 "Name the folder 'prompt' of a finished tune run.",
             )
-        card = json.loads((folder / CARD_FILE).read_text())
+        card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
         lacking = [key for key in REQUIRED if key not in card]
         if lacking or card["format"] != FORMAT:
             got = f"one without {lacking}" if lacking else f"format {card['format']}"

@@ -165,7 +165,7 @@ def _record(plan: DiscoverPlan, run: Run, neurons: Neurons, cards: list[NeuronCa
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "neurons"
         neurons.save(folder)
-        (folder / "cards.html").write_text(page(cards, title, said.replace("**", "")))
+        (folder / "cards.html").write_text(page(cards, title, said.replace("**", "")), encoding="utf-8")
         run.folder(folder, "neurons")
 
 

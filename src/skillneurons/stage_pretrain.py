@@ -161,7 +161,7 @@ def _record(run: Run, folder: Path, trained: Trained) -> None:
     run.folder(folder, MODEL)
     final = {name.replace("held_out/", "final/"): value for name, value in as_points(trained.final).items()}
     run.metrics({**final, "seconds": trained.seconds, "text_tokens": float(trained.tokens)})
-    run.note((folder / "README.md").read_text().partition("\n## Data")[0].partition("\n# ")[2][:7000])
+    run.note((folder / "README.md").read_text(encoding="utf-8").partition("\n## Data")[0].partition("\n# ")[2][:7000])
 
 
 def _fetch(plan: PretrainPlan, tracking: Tracking, run_id: str, name: str) -> None:

@@ -294,7 +294,7 @@ def _commit() -> str:
             ["git", "describe", "--always", "--dirty", "--abbrev=40"],
             cwd=folder,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
         )
     except (OSError, subprocess.CalledProcessError):

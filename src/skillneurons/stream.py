@@ -7,6 +7,7 @@ Rows of a batch stand sorted by class, so that a class is a slice and a sum over
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from accelerate import Accelerator
@@ -168,8 +169,17 @@ def summed(accelerator: Accelerator, values: Tensor) -> Tensor:
 
 def _hand_back() -> None:
     """Freed memory goes back to the system: glibc keeps what lies below a living block."""
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+    if trim := _malloc_trim():
         trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    """Of glibc; None with another C library, or where a process is no library to itself (Windows)."""
+    try:
+        return getattr(ctypes.CDLL(None), "malloc_trim", None)
+    except (TypeError, OSError):
+        return None
 
 
 def _sorted_by_class(numbers: Tensor, labels: Tensor, classes: int) -> Rows:

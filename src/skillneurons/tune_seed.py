@@ -235,7 +235,7 @@ def _record(
         run.note(_note(plan, result))
         manifest = Path(scratch) / "result" / RESULT_FILE
         manifest.parent.mkdir()
-        manifest.write_text(json.dumps(result.to_dict(), indent=2))
+        manifest.write_text(json.dumps(result.to_dict(), indent=2), encoding="utf-8")
         run.folder(manifest.parent, "")
     return result
 
