@@ -27,7 +27,8 @@ from transformers import (
 
 from skillneurons import significance
 from skillneurons.backbone import Backbone
-from skillneurons.discovery import Counted, Question, count, halves
+from skillneurons.data import halves
+from skillneurons.discovery import Counted, Question, count
 from skillneurons.encoding import Encoded, batches_by_length
 from skillneurons.loading import describe
 from skillneurons.neurons import Neurons
@@ -177,7 +178,7 @@ def main(family: str, width: int = 768, layers: int = 4, n: int = 96, rounds: in
     site, prompt = site_of(backbone.info, "prompt", P), (torch.randn(P, width) * 0.02).to(DEVICE)
     begin = tuple(backbone.info.frame.begin)
     train, dev = rows(n, 1, begin), rows(n, 2, begin)
-    parts = halves(dev.labels.tolist(), [f"{i:05d}" for i in range(n)])
+    parts = halves([f"{i:05d}" for i in range(n)])
     accelerator = Accelerator(cpu=DEVICE == "cpu")
     split = Question(train, dev, parts, (1,), 2, "split", PERMUTATIONS, 0, BATCH)
     paper = Question(train, dev, (range(n), range(n)), (1,), 2, "paper", PERMUTATIONS, 0, BATCH)

@@ -14,7 +14,8 @@ import torch
 from accelerate import Accelerator
 from discovery import BATCH, PERMUTATIONS, a_backbone, rows
 
-from skillneurons.discovery import Protocol, Question, count, halves
+from skillneurons.data import halves
+from skillneurons.discovery import Protocol, Question, count
 from skillneurons.loading import describe
 from skillneurons.predictivity import combine
 from skillneurons.sites import site_of
@@ -51,7 +52,7 @@ def measure(case: Case, folder: str) -> float:
     """Peak resident memory of this process after the case's discovery, its backbone loaded from a folder, GiB."""
     backbone = describe(folder).load()
     train, dev = rows(case.n, 1), rows(case.n, 2)
-    parts = halves(dev.labels.tolist(), [f"{i:05d}" for i in range(case.n)])
+    parts = halves([f"{i:05d}" for i in range(case.n)])
     everything = (range(case.n), range(case.n))
     asked = Question(
         train, dev, parts if case.protocol == "split" else everything, (1,), 2, case.protocol, PERMUTATIONS, 0, BATCH

@@ -13,7 +13,8 @@ from scipy import stats
 
 import tiny_models
 from skillneurons.backbone import Backbone
-from skillneurons.discovery import Question, count, halves
+from skillneurons.data import halves
+from skillneurons.discovery import Question, count
 from skillneurons.encoding import Encoded
 from skillneurons.errors import InputError
 from skillneurons.loading import describe
@@ -46,7 +47,7 @@ def question(
 ) -> Question:
     everything = range(len(dev))
     hashes = [f"{i * 7919 % 10_007:05d}" for i in everything]
-    parts = halves(dev.labels.tolist(), hashes) if protocol == "split" else (everything, everything)
+    parts = halves(hashes) if protocol == "split" else (everything, everything)
     targets = (1,) if classes == 2 else tuple(range(classes))
     return Question(train, dev, parts, targets, classes, protocol, 30, 0, batch_size)
 
@@ -397,9 +398,7 @@ def unmarked_prompt() -> torch.Tensor:
 
 
 def discovered(backbone: Backbone, train: Encoded, dev: Encoded, **more: Any) -> tuple[Neurons, Question]:
-    asked = Question(
-        train, dev, halves(dev.labels.tolist(), [f"{i:05d}" for i in range(len(dev))]), (1,), 2, batch_size=64, **more
-    )
+    asked = Question(train, dev, halves([f"{i:05d}" for i in range(len(dev))]), (1,), 2, batch_size=64, **more)
     site = site_of(backbone.info, "prompt", P)
     return combine([count(backbone, site, unmarked_prompt(), asked, one_process())], 1, asked, CARD), asked
 
@@ -407,7 +406,7 @@ def discovered(backbone: Backbone, train: Encoded, dev: Encoded, **more: Any) ->
 def test_planted_neurons_are_found_with_their_signs(tmp_path):
     backbone = planted(tmp_path, 512, signs=(1, -1, 1, 1, -1))
     got, asked = discovered(backbone, marked_rows(300, 1), marked_rows(800, 2))
-    assert len(asked.judged) >= 400
+    assert len(asked.judged) >= 350
     assert (got.predictivity[0, 0, :5] == 1).all()
     assert got.sign[0, 0, 0, :5].tolist() == [1, -1, 1, 1, -1]
     assert (got.q_value[0, 0, :5] < 0.05).all()
@@ -439,7 +438,8 @@ def test_labels_that_mean_nothing_are_at_chance(tmp_path):
         shares.append(float((got.q_value < 0.05).mean()))
         chance = got.card["chance"]
         inside += chance["best_low"] <= got.predictivity.max() <= chance["best_high"]
-    assert max(shares) <= 0.05
+    # neurons of one model go together, so a false discovery is often one of nearly all: what holds is their rate
+    assert sum(share > 0 for share in shares) <= 3  # of 20 at 5%: more has a probability of 0.016
     assert inside >= 18
 
 

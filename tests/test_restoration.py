@@ -14,7 +14,8 @@ from torch import Tensor
 import tiny_models
 from skillneurons.backbone import Backbone
 from skillneurons.contrast import contrast
-from skillneurons.discovery import Question, count, halves
+from skillneurons.data import halves
+from skillneurons.discovery import Question, count
 from skillneurons.encoding import Encoded
 from skillneurons.loading import describe
 from skillneurons.paired import Pair, compare
@@ -446,7 +447,7 @@ def marked(n: int, seed: int, attacked: float = 0.0) -> tuple[Encoded, Encoded]:
 def ranked(backbone: Backbone) -> np.ndarray:
     """Predictivities `[L, F]` of a discovery at prompt-body on clean rows."""
     (train, _), (dev, _) = marked(60, 1), marked(200, 2)
-    parts = halves(dev.labels.tolist(), [f"{i:05d}" for i in range(len(dev))])
+    parts = halves([f"{i:05d}" for i in range(len(dev))])
     asked = Question(train, dev, parts, (1,), 2, batch_size=64)
     site = site_of(backbone.info, "prompt-body", P)
     card = {"targets": ["positive"]}

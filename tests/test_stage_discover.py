@@ -11,7 +11,9 @@ import pytest
 import skillneurons.stage_discover as stage
 from conftest import QUICK, words
 from skillneurons.cli import main
+from skillneurons.data import halves, load_splits
 from skillneurons.neurons import Neurons
+from skillneurons.tasks import load_task
 from tracked import artifact, client, runs
 
 ROWS = {"max_train_rows": "60", "max_dev_rows": "60", "permutations": "40", "device": "cpu", "cards": "3"}
@@ -54,9 +56,10 @@ def test_a_run_with_arrays_tables_cards_and_pictures(store, capsys):
     run = next(r for r in runs("discover") if r.data.params.get("site") == "prompt")
     assert run.info.status == "FINISHED"
     found = Neurons.load(artifact(run, "neurons"))
+    judged = len(halves(load_splits(load_task("film_notes"), max_dev_rows=60)["dev"].hashes)[1])
     assert found.baseline.shape == (2, 3, 6, 48)
     assert found.card["rows"] == {"train": 60, "dev": 60}
-    assert found.card["judged_rows"] == 30
+    assert found.card["judged_rows"] == judged
     assert run.data.metrics["neurons/top_predictivity"] == pytest.approx(float(found.predictivity.max()))
     assert run.data.metrics["neurons/significant_share"] == pytest.approx(float((found.q_value < 0.05).mean()))
     cards = pd.DataFrame(**json.loads(artifact(run, "neuron_cards.json").read_text()))
@@ -74,7 +77,7 @@ def test_a_run_with_arrays_tables_cards_and_pictures(store, capsys):
     page = artifact(run, "neurons/cards.html").read_text()
     assert page.count("<h2>") == 3
     for text in (run.data.tags["mlflow.note.content"], said):
-        assert "n = 30" in text.replace("\n", " ")
+        assert f"n = {judged}" in text.replace("\n", " ")
         assert "by chance the best of all reaches" in text.replace("\n", " ")
     assert {i.dataset.name for i in run.inputs.dataset_inputs} == {"film_notes/train", "film_notes/dev"}
 
@@ -143,7 +146,7 @@ def test_tasks_are_compared(store):
         ({"site": "decoder"}, "encoder-decoder"),
         ({"site": "nowhere"}, "site must be"),
         ({"permutations": "3"}, "permutations must be"),
-        ({"max_dev_rows": "4"}, "dev holds at least two rows"),
+        ({"max_dev_rows": "4"}, "half B holds a row of every label"),
         ({"task": "no_such_task"}, "task must be one of"),
         ({"prompts": "runs:/0123456789abcdef0123456789abcdef"}, "names a run"),
         ({"prompts": "nowhere"}, "a prompt folder holds"),

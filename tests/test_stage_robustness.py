@@ -12,10 +12,12 @@ import yaml
 
 from conftest import QUICK, words
 from skillneurons.cli import main
+from skillneurons.config import RobustnessConfig, parse
 from skillneurons.data import load_splits
 from skillneurons.neurons import Neurons
 from skillneurons.pairing import load_pairs
 from skillneurons.registry import fetch, find_backbone
+from skillneurons.stage_robustness import prepare
 from skillneurons.statistics import holm
 from skillneurons.tasks import load_task
 from skillneurons.tracking import Tracking
@@ -83,6 +85,17 @@ def place(made, workplace, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
     return references
+
+
+def test_max_length_cuts_clean_and_adversarial_rows_alike(place):
+    config = parse(RobustnessConfig, {**place, **ASKED, "max_length": "9"})
+    plan, longer = (prepare(c, Tracking.connect()) for c in (config, config.model_copy(update={"max_length": None})))
+    subjects = [plan.own, *(one.rows for one in plan.attacked), *(one.clean for one in plan.attacked)]
+    assert len(subjects) == 5
+    for one in subjects:
+        assert int(one.encode(plan.info).lengths.max()) == 9
+    assert int(longer.own.encode(plan.info).lengths.max()) > 9
+    assert plan.address != longer.address
 
 
 def finished():

@@ -37,6 +37,7 @@ class Split:
         source: where the rows come from, in words.
         fingerprint: SHA-256 over hashes and labels in order; the same rows from any source share it.
         dropped_leaks: rows removed because a later role (dev, test) holds the same texts, or twins of them.
+        whole: the fingerprint of the role before it was cut to size or to a half.
     """
 
     task: str
@@ -49,9 +50,15 @@ class Split:
     fingerprint: str
     label_names: tuple[str, ...] = ()
     dropped_leaks: int = 0
+    whole: str = ""
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def twins(self) -> list[str]:
+        """A name a row, the same for rows that look the same (`twin_key`)."""
+        return [twin_key(texts) for texts in self.rows]
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -113,7 +120,8 @@ def load_splits(
     needed = source.roles if {*roles} & {"train", "dev"} or "test" not in source.roles else ("test",)
     splits = {role: _read(task, source, folder, role) for role in needed}
     splits = _without_leaks(_carved(splits, dev_fraction))
-    return {role: _checked(_smallest(splits[role], limits[role])) for role in roles}
+    whole = {role: replace(split, whole=split.fingerprint) for role, split in splits.items()}
+    return {role: _checked(_smallest(whole[role], limits[role])) for role in roles}
 
 
 def row_hash(texts: Sequence[str]) -> str:
@@ -141,6 +149,25 @@ def salted(name: str, salt: str) -> float:
     """A number in [0, 1) that a row hash and a salt decide, uniform over rows."""
     digest = hashlib.sha256(f"{salt} {name}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def halves(names: Sequence[str]) -> tuple[list[int], list[int]]:
+    """The rows of dev that may be chosen on (half A) and those that judge what was chosen (half B).
+
+    A row's half follows from its name alone (`Split.twins`), so the halves of a sample are parts of the halves of
+    the whole, and what one command chose on never judges it in another.
+    """
+    first = [salted(name, "half") < 0.5 for name in names]
+    return [i for i, yes in enumerate(first) if yes], [i for i, yes in enumerate(first) if not yes]
+
+
+def half_a(dev: Split) -> Split:
+    """The rows of dev that may be chosen on.
+
+    Raises:
+        InputError: There is none.
+    """
+    return _checked(replace(dev.take(halves(dev.twins)[0]), source=f"{dev.source} (half A)"))
 
 
 def sample(split: Split, limit: int) -> list[int]:
@@ -249,7 +276,7 @@ def _without_leaks(splits: Mapping[str, Split]) -> dict[str, Split]:
     clean, seen = {}, set[str]()
     for role in reversed([role for role in ROLES if role in splits]):
         split = splits[role]
-        names = [twin_key(texts) for texts in split.rows]
+        names = split.twins
         kept = [i for i, name in enumerate(names) if name not in seen]
         seen.update(names)
         leaks = len(split) - len(kept)

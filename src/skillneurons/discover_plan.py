@@ -2,25 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from skillneurons import fingerprints
 from skillneurons.backbone import BackboneInfo
 from skillneurons.config import DiscoverConfig
-from skillneurons.data import Split, load_splits
-from skillneurons.discovery import Question, halves
+from skillneurons.data import Split, halves, load_splits
+from skillneurons.discovery import Protocol, Question
 from skillneurons.encoding import Encoded
 from skillneurons.errors import InputError, listed
 from skillneurons.neurons import Neurons
 from skillneurons.prompts import SoftPrompt
 from skillneurons.registry import fetch, fetch_neurons, find_backbone
 from skillneurons.sites import Site, site_of
-from skillneurons.tasks import Task, load_task, unsourced
+from skillneurons.subjects import check_distinct, task_of
+from skillneurons.tasks import Task, unsourced
 from skillneurons.tracking import Tracking
 
-METHOD_VERSION = 1
+METHOD_VERSION = 2
+Selection = Literal["half A", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class DiscoverPlan:
                 "prompts": prompts,
                 "cards": self.config.cards,
                 "others": others,
+                "selection": self.selection,
                 **self._deciding(),
             }
         )
@@ -65,6 +68,12 @@ class DiscoverPlan:
         return f"{self.task.name} · {self.info.name} · {self.site.name}"
 
     @property
+    def selection(self) -> Selection:
+        """Whether half B is fresh: whether all prompts were selected on half A of this very dev split."""
+        known = all(prompt.chosen_on_half_a(self.splits["dev"].whole) for prompt in self.prompts)
+        return "half A" if known else "unknown"
+
+    @property
     def max_length(self) -> int:
         """T: as asked, or as the prompts were tuned."""
         return self.config.max_length or min(int(prompt.card.get("max_length", 128)) for prompt in self.prompts)
@@ -73,9 +82,7 @@ class DiscoverPlan:
         """What the core is asked; tokenises."""
         dev = self.splits["dev"]
         everything = range(len(dev))
-        parts = (
-            (everything, everything) if self.config.protocol == "paper" else halves(dev.labels.tolist(), dev.hashes)
-        )
+        parts = (everything, everything) if self.config.protocol == "paper" else halves(dev.twins)
         return Question(
             train=self._encode("train"),
             dev=self._encode("dev"),
@@ -106,6 +113,7 @@ class DiscoverPlan:
             "prompts": [prompt.fingerprint for prompt in self.prompts],
             "prompt_length": self.prompts[0].length,
             "seeds": [prompt.card.get("seed") for prompt in self.prompts],
+            "selection": self.selection,
             "data": {role: split.fingerprint for role, split in self.splits.items()},
             "rows": {role: len(split) for role, split in self.splits.items()},
             "max_length": self.max_length,
@@ -142,7 +150,8 @@ def plan(config: DiscoverConfig, tracking: Tracking) -> DiscoverPlan:
         InputError: the first thing that is wrong.
     """
     prompts = fetch(tracking, config.prompts)
-    task = load_task(config.task or own_task(prompts))
+    check_distinct(prompts)
+    task = task_of(prompts, config.task)
     info = common_backbone(prompts)
     site = site_of(info, config.site, prompts[0].length)
     splits = load_splits(
@@ -152,26 +161,13 @@ def plan(config: DiscoverConfig, tracking: Tracking) -> DiscoverPlan:
         max_train_rows=config.max_train_rows,
         max_dev_rows=config.max_dev_rows,
     )
-    _check_dev(splits["dev"], task)
+    _check_dev(splits["dev"], task, config.protocol)
     if config.protocol == "paper" and len(task.labels) > 2:
         must = "protocol=paper is for tasks of two labels, as in the paper"
         raise InputError(must, f"{len(task.labels)} labels", "Use protocol=split, which takes each against the rest.")
     others = [fetch_neurons(tracking, one.strip()) for one in config.compare.split(",")] if config.compare else []
     _check_others(others, info, site)
     return DiscoverPlan(config, prompts, info, task, site, splits, others)
-
-
-def own_task(prompts: Sequence[SoftPrompt]) -> str:
-    """The name of the task that all prompts were tuned on.
-
-    Raises:
-        InputError: they were tuned on several.
-    """
-    names = {prompt.card["task"]["name"] for prompt in prompts}
-    if len(names) > 1:
-        must, do = "without task=… the prompts are of one task", "Name the task, or prompts of one."
-        raise InputError(must, listed(sorted(names)), do)
-    return str(names.pop())
 
 
 def common_backbone(prompts: Sequence[SoftPrompt]) -> BackboneInfo:
@@ -196,17 +192,17 @@ def common_backbone(prompts: Sequence[SoftPrompt]) -> BackboneInfo:
     return info
 
 
-def _check_dev(dev: Split, task: Task) -> None:
-    if min(dev.counts) < 2:
-        counts = ", ".join(f"{count} of {label}" for label, count in zip(task.labels, dev.counts, strict=True))
-        raise InputError(
-            "dev holds at least two rows of every label, one for each half",
-            counts,
-            "Raise max_dev_rows, or give more.",
-        )
+def _check_dev(dev: Split, task: Task, protocol: Protocol) -> None:
+    parts = {"half A": dev.take(halves(dev.twins)[0]), "half B": dev.take(halves(dev.twins)[1])}
+    for name, part in ({"dev": dev} if protocol == "paper" else parts).items():
+        if min(part.counts) < 1:
+            counts = ", ".join(f"{count} of {label}" for label, count in zip(task.labels, part.counts, strict=True))
+            raise InputError(f"{name} holds a row of every label", counts, "Raise max_dev_rows, or give more.")
 
 
 def _check_others(others: Sequence[Neurons], info: BackboneInfo, site: Site) -> None:
+    if len({other.fingerprint for other in others}) < len(others):
+        raise InputError("compare names each discover run once", "one of them twice", "Leave the second out.")
     for other in others:
         card = other.card
         if card["backbone"]["fingerprint"] != info.fingerprint or card["site"] != site.name:

@@ -136,6 +136,11 @@ def finding(neurons: Neurons) -> str:
     if np.isfinite(smallest := card["smallest_predictivity"]):
         text += f" The smallest predictivity that this many rows could show for one neuron: {smallest:.3f}."
     text += _agreement(neurons)
+    if card["protocol"] == "split" and card.get("selection") != "half A":
+        text += (
+            " It is not known that these prompts were selected on half A of this dev split alone: if they saw rows "
+            "of half B, predictivities here are too high."
+        )
     if card["protocol"] == "paper":
         text += (
             " Protocol paper: position, sign and score come from one split, so a predictivity is the best of "

@@ -80,12 +80,6 @@ class Counted:
     null: Tensor
 
 
-def halves(labels: Sequence[int], hashes: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Half A and half B: every other row of each class in the order of the row hashes."""
-    order = sorted(range(len(labels)), key=lambda i: (labels[i], hashes[i], i))
-    return sorted(order[0::2]), sorted(order[1::2])
-
-
 def count(backbone: Backbone, site: Site, prompt: Tensor, asked: Question, accelerator: Accelerator) -> Counted:
     """Read train and dev under one prompt `[P, E]`."""
     reader = Reader(backbone, site, prompt, asked.classes, accelerator, asked.batch_size)

@@ -28,7 +28,8 @@ class SoftPrompt:
             used: the mask stands there.
         card: JSON-able facts: `task` (the whole definition), `label_words` (words, ids, pieces),
             `backbone` (reference, name, revision, fingerprint, family), `placement`, `data`
-            (fingerprint a role), `metrics`, `tuning` (the configuration), `seed`.
+            (fingerprint a role), `metrics`, `tuning` (the configuration), `seed`; `rows` (where the task's rows
+            come from) and `selection` (the half of which dev split it was selected on; null where unknown).
     """
 
     embeddings: torch.Tensor
@@ -47,6 +48,11 @@ class SoftPrompt:
     def fingerprint(self) -> str:
         """SHA-256 of the embeddings: two prompts with one fingerprint are bit-identical."""
         return fingerprints.of_tensor(self.embeddings)
+
+    def chosen_on_half_a(self, dev: str) -> bool:
+        """Whether all that was chosen of it was chosen on half A of the dev split with this fingerprint."""
+        told = self.card.get("selection") or {}
+        return bool(told.get("half") == "A" and told.get("dev") == dev)
 
     def save(self, folder: Path) -> None:
         """Write `prompt.safetensors`, then `prompt.json`: a folder without the latter is not a prompt."""

@@ -21,7 +21,7 @@ from skillneurons.sites import Site, site_of
 from skillneurons.subjects import Subject, check_backbone, check_fit, check_one_task, subject
 from skillneurons.tasks import Task, load_task
 
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 GROUPS = ("construction", "method")  # columns by which adversarial rows are reported apart
 
 
@@ -141,7 +141,7 @@ def plan(config: RobustnessConfig, prompts: Sequence[SoftPrompt], neurons: Seque
     for one in neurons:
         check_backbone(prompts, one)
     info = find_backbone(prompts[0])
-    own = subject(prompts, data_dir=config.data_dir, max_eval_rows=config.max_eval_rows)
+    own = subject(prompts, data_dir=config.data_dir, max_eval_rows=config.max_eval_rows, max_length=config.max_length)
     if len(own.task.labels) != 2:
         must = "robustness is for tasks of two labels, as neurons tell label 1 from label 0"
         raise InputError(must, listed(own.task.labels), "Measure such a task with suppress.")

@@ -30,7 +30,7 @@ from skillneurons.registry import CHILDREN, crown, fetch, registered_name
 from skillneurons.tracking import ADDRESS, PARENT, SAME_AS, Run, Tracking
 from skillneurons.tune_plan import TunePlan, plan
 from skillneurons.tune_report import SeedResult, Summary
-from skillneurons.tune_seed import RESULT_FILE, Bench, tune_seed
+from skillneurons.tune_seed import RESULT_FILE, SELECTION, Bench, selected_on, tune_seed
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,7 @@ def _tune_all(plan: TunePlan, tracking: Tracking, run: Run, accelerator: Acceler
     main, results = accelerator.is_main_process, []
     run.params({name: value for name, value in plan.config.model_dump(mode="json").items() if value is not None})
     run.inputs(plan.splits.values())
+    run.tags({SELECTION: selected_on(plan)})
     bench = _LazyBench(plan, accelerator, console)
     with TuneDisplay(plan.config.seeds, console, silent=not main) as display:
         for seed in plan.config.seeds:
@@ -235,6 +236,7 @@ def _in_child(lazy: _LazyBench, seed: int, tracking: Tracking, parent: Run, disp
         run.params({**plan.config.model_dump(mode="json"), "seeds": seed, "seed": seed})
         run.yaml(_effective(plan, (seed,)), "config.yaml")
         run.inputs(plan.splits.values())
+        run.tags({SELECTION: selected_on(plan)})
         result = tune_seed(bench, seed, unprompted, tracking, run, display.update)
     crown(tracking, registered_name(plan.task.name, plan.info.name))
     return result

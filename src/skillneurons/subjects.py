@@ -14,7 +14,7 @@ from skillneurons.encoding import Encoded
 from skillneurons.errors import InputError, listed
 from skillneurons.neurons import Neurons
 from skillneurons.prompts import SoftPrompt
-from skillneurons.tasks import Task, load_task, unsourced
+from skillneurons.tasks import Task, load_task, restored, unsourced
 
 ALIKE = ("backbone", "placement", "max_length", "label_words")  # on which prompts of one task must agree
 
@@ -67,6 +67,7 @@ def subject(
     own: bool = True,
     data_dir: str | None = None,
     max_eval_rows: int | None = None,
+    max_length: int | None = None,
 ) -> Subject:
     """The test rows of a task under prompts of one task (the asked one, else their own).
 
@@ -76,7 +77,7 @@ def subject(
     for key in ALIKE:
         check_alike(prompts, "prompts of one task", key, itemgetter(key))
     check_distinct(prompts)
-    tuned, task = prompts[0].card["task"], load_task(asked or prompts[0].card["task"]["name"])
+    tuned, task = prompts[0].card["task"], task_of(prompts, asked)
     if list(task.labels) != list(tuned["labels"]):
         must = f"the rows have the labels of the prompts, {listed(tuned['labels'])}"
         raise InputError(must, f"{listed(task.labels)} of {task.name}", "Choose a task with the same labels.")
@@ -84,7 +85,30 @@ def subject(
         must = f"the task {task.name} is the one the prompts were tuned on"
         raise InputError(must, "another definition", "Restore its YAML, or tune again.")
     split = load_splits(task, data_dir=data_dir, roles=("test",), max_eval_rows=max_eval_rows)["test"]
-    return Subject(task, split, tuple(prompts), own)
+    return Subject(task, split, tuple(prompts), own, max_length)
+
+
+def task_of(prompts: Sequence[SoftPrompt], asked: str | None = None) -> Task:
+    """The task that was asked for; else that of the prompts, whose cards hold it with the place of its rows.
+
+    Raises:
+        InputError: there is no such task, or none was asked for and the prompts are of several.
+    """
+    known = {prompt.card["task"]["name"]: prompt.card for prompt in prompts}
+    if asked is None and len(known) > 1:
+        must, do = "without task=… the prompts are of one task", "Name the task, or prompts of one."
+        raise InputError(must, listed(sorted(known)), do)
+    name = asked or next(iter(known))
+    card = known.get(name, {})
+    own = restored(card["task"], card["rows"]) if card.get("rows") else None
+    if own is not None and asked is None:
+        return own
+    try:
+        return load_task(name)
+    except InputError:
+        if own is None:
+            raise
+        return own  # tuned by the path of its YAML: the name alone leads nowhere
 
 
 def encoded(split: Split, task: Task, info: BackboneInfo, max_length: int) -> Encoded:

@@ -20,7 +20,7 @@ from skillneurons.sites import Site, site_of
 from skillneurons.subjects import Subject, by_task, check_backbone, check_fit, check_one_task, subject
 from skillneurons.suppression import Intervention, Sets, sets_at
 
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 
 
 @dataclass(frozen=True)

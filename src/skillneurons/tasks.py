@@ -159,9 +159,17 @@ def unsourced(task: Task) -> dict[str, Any]:
     return {key: value for key, value in _definition(task).items() if key not in origin}
 
 
-def restored(definition: Mapping[str, Any]) -> Task:
-    """The inverse of `unsourced`: a task that renders and names its words, and has no rows to read."""
-    return Task(**definition)
+def origin(task: Task, data_dir: str | Path | None) -> dict[str, Any]:
+    """Where a task's rows come from, for `restored`: the files alone where they are read, else every source."""
+    source, folder = task.source(data_dir)
+    kinds = ("file", "counterpart") if source is task.file else ("hub", "file", "builtin", "counterpart")
+    held = {kind: asdict(value) for kind in kinds if (value := getattr(task, kind)) is not None}
+    return {**held, "folder": str(folder.resolve())}
+
+
+def restored(definition: Mapping[str, Any], rows: Mapping[str, Any] | None = None) -> Task:
+    """The inverse of `unsourced`, and of `origin`; a task without the latter has no rows to read."""
+    return Task(**definition, **(rows or {}))
 
 
 def _definition(task: Task) -> dict[str, Any]:

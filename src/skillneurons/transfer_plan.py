@@ -22,10 +22,11 @@ from skillneurons.subjects import (
     check_fit,
     encoded,
     subject,
+    task_of,
 )
-from skillneurons.tasks import Task, load_task, unsourced
+from skillneurons.tasks import Task, unsourced
 
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 SHARED = ("site", "stack", "protocol")  # on which neurons of several tasks must agree
 
 
@@ -160,15 +161,16 @@ def _source(task: str, prompts: Sequence[SoftPrompt]) -> Source:
 
 
 def _targets(config: TransferConfig, info: BackboneInfo, groups: Mapping[str, list[SoftPrompt]]) -> Iterator[Target]:
+    prompts = [prompt for group in groups.values() for prompt in group]
     named = [name.strip() for name in config.tasks.split(",")] if config.tasks else list(groups)
-    tasks = {name: load_task(name) for name in dict.fromkeys(named)}
+    tasks = {name: task_of(prompts, name) if config.tasks else task_of(groups[name]) for name in dict.fromkeys(named)}
     names = [task.name for task in tasks.values()]
     if len(named) > len(set(names)):
         raise InputError("each task is named once", listed(named), "Leave the second one out.")
     data_dir, rows = config.data_dir, config.max_eval_rows
     for name, task in tasks.items():
         if own := groups.get(task.name):
-            read = subject(own, name, data_dir=data_dir, max_eval_rows=rows)
+            read = subject(own, name if config.tasks else None, data_dir=data_dir, max_eval_rows=rows)
             yield Target(task, read.split, read.words, own[0].card["max_length"])
         else:
             words = info.label_words(task.words(info.family))

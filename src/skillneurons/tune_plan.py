@@ -9,19 +9,22 @@ import torch
 from skillneurons import fingerprints
 from skillneurons.backbone import BackboneInfo, LabelWords
 from skillneurons.config import TuneConfig, check_name, parse
-from skillneurons.data import Split, load_splits
+from skillneurons.data import Split, half_a, load_splits
 from skillneurons.encoding import Encoded
 from skillneurons.errors import InputError
 from skillneurons.loading import describe
 from skillneurons.prompts import SoftPrompt
 from skillneurons.tasks import Task, load_task, unsourced
 
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 
 
 @dataclass(frozen=True)
 class TunePlan:
-    """A checked tune command: configuration, backbone (not loaded), task, data and label words."""
+    """A checked tune command: configuration, backbone (not loaded), task, data and label words.
+
+    `splits["dev"]` is half A of dev, on which all is chosen; half B is left to `discover`.
+    """
 
     config: TuneConfig
     info: BackboneInfo
@@ -50,6 +53,13 @@ class TunePlan:
             "placement": self.info.placement,
             "start": self.start.fingerprint if self.start else None,
         }
+
+    @property
+    def selection(self) -> dict[str, Any] | None:
+        """Which rows the prompts are selected on; None if they start from a prompt that saw others."""
+        dev = self.splits["dev"]
+        known = self.start is None or self.start.chosen_on_half_a(dev.whole)
+        return {"half": "A", "dev": dev.whole, "rows": len(dev)} if known else None
 
     def encode(self, role: str, rows: int | None = None) -> Encoded:
         """The token ids of a split (or of its first rows), tokenised once for all seeds."""
@@ -102,7 +112,7 @@ def plan(
         max_dev_rows=config.max_dev_rows,
         max_eval_rows=config.max_eval_rows,
     )
-    return TunePlan(config, info, task, splits, words, start)
+    return TunePlan(config, info, task, {**splits, "dev": half_a(splits["dev"])}, words, start)
 
 
 def _check_start(start: SoftPrompt | None, info: BackboneInfo, config: TuneConfig) -> None:

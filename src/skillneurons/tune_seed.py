@@ -23,13 +23,14 @@ from skillneurons.mcnemar import mcnemar_exact
 from skillneurons.prompts import SoftPrompt
 from skillneurons.registry import DEV_ACCURACY, register, registered_name
 from skillneurons.statistics import Accuracy, accuracy, calibrate
-from skillneurons.tasks import unsourced
+from skillneurons.tasks import origin, unsourced
 from skillneurons.tracking import Run, Tracking
 from skillneurons.tune_plan import TunePlan
 from skillneurons.tune_report import SeedResult, slug
 from skillneurons.tuning import Progress, Tuned, tune
 
 RESULT_FILE = "result.json"
+SELECTION = "skillneurons.selection"  # a tag: which rows the prompts were selected on
 CONTENT_FREE = ("", "N/A", "[MASK]")  # Zhao et al. 2021 average over these
 
 
@@ -244,6 +245,8 @@ def _card(plan: TunePlan, result: SeedResult) -> dict[str, Any]:
     info, config = plan.info, plan.config
     return {
         "task": unsourced(plan.task),
+        "rows": origin(plan.task, config.data_dir),
+        "selection": plan.selection,
         "label_words": {
             "variant": config.label_words,
             "entries": list(plan.task.words(info.family, published=config.label_words == "published")),
@@ -273,6 +276,7 @@ def _version_tags(plan: TunePlan, result: SeedResult) -> dict[str, str]:
         "seed": str(result.seed),
         DEV_ACCURACY: f"{result.dev.value:.6f}",
         "dev_n": str(result.dev.n),
+        "dev": plan.splits["dev"].fingerprint[:32],
         "test_accuracy": f"{result.test.value:.6f}",
         "data": plan.splits["train"].fingerprint[:32],
         "backbone": plan.info.fingerprint[:32],
@@ -284,10 +288,18 @@ def _note(plan: TunePlan, result: SeedResult) -> str:
     # lists, since MLflow's pages leave no room between the cells of a table
     return (
         f"Soft prompt for **{plan.task.name}** on **{plan.info.name}**, seed {result.seed}, "
-        f"P={plan.config.prompt_length}, selected at step {result.best_step} of {result.steps} on dev.\n\n"
+        f"P={plan.config.prompt_length}, selected at step {result.best_step} of {result.steps} on "
+        f"{selected_on(plan)}.\n\n"
         f"- accuracy on test: {_told(result.test)}\n"
-        f"- on dev, which it was selected on: {_told(result.dev)}\n"
+        f"- on the rows it was selected on: {_told(result.dev)}\n"
     )
+
+
+def selected_on(plan: TunePlan) -> str:
+    """Which rows a prompt is selected on, in words."""
+    dev = plan.splits["dev"]
+    start = "" if plan.selection else "; the prompt it starts from was selected on other rows, or on unknown ones"
+    return f"half A of dev ({len(dev)} rows, `{dev.fingerprint[:12]}`{start})"
 
 
 def _told(value: Accuracy) -> str:
