@@ -56,7 +56,10 @@ def _from_folder(folder: Path, name: str = "") -> Source:
     if not (folder / "config.json").is_file():
         must = "a model folder has the Hugging Face layout, with a config.json"
         raise InputError(must, str(folder), "Name the folder that save_pretrained wrote.")
-    return Source(_slug(name or folder.resolve().name), folder.resolve())
+    folder = folder.resolve()
+    # a trainer's checkpoints have one name whatever the run they are of
+    own = f"{folder.parent.name}-{folder.name}" if folder.name.startswith("checkpoint-") else folder.name
+    return Source(_slug(name or own), folder)
 
 
 def _from_gguf(file: Path, name: str = "") -> Source:
@@ -67,7 +70,7 @@ def _from_gguf(file: Path, name: str = "") -> Source:
 
 def _from_hub(model_id: str, revision: str | None, models_dir: Path) -> Source:
     """The files of a hub model in the local cache; only those needed are fetched."""
-    name = _slug(model_id.rpartition("/")[2])
+    name = _slug(model_id)  # two organisations may have models of one name
     try:
         files = huggingface_hub.HfApi().list_repo_files(model_id, revision=revision)
         # most repositories hold the same weights several times

@@ -9,6 +9,7 @@ from pathlib import Path
 import mlflow.artifacts
 import mlflow.pyfunc
 import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.models.signature import ModelSignature
@@ -27,6 +28,7 @@ NEURONS = "neurons"  # the artifact folder of a discover run
 CHAMPION = "champion"
 CHILDREN = "skillneurons.children"
 DEV_ACCURACY = "dev_accuracy"
+COMPARABLE = {DEV_ACCURACY, "dev_n", "dev", "backbone"}  # tags of a version
 REQUIREMENTS: tuple[str, ...] = (
     *("mlflow", "torch", "transformers", "accelerate", "safetensors", "pandas", "numpy"),
     *("pydantic", "PyYAML", "scipy", "gguf"),
@@ -62,18 +64,32 @@ def register(tracking: Tracking, run: Run, prompt_folder: Path, name: str, tags:
 
 
 def crown(tracking: Tracking, name: str) -> str | None:
-    """Point the alias `champion` at the version with the best dev accuracy among FINISHED runs.
+    """Point the alias `champion` at the FINISHED version with the best accuracy on the rows it was selected on.
 
-    On a tie the older version keeps the title. Returns the version, or None when no run has finished.
+    Accuracies on other rows or of another backbone do not compare: of several such groups the one with the most
+    rows has the champion, the newest where they have as many. On a tie the older version keeps the title.
+    Returns the version, or None when no run has finished.
     """
     client = tracking.client
-    versions = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda v: int(v.version))
-    finished = [v for v in versions if DEV_ACCURACY in v.tags and _status(tracking, v.run_id) == "FINISHED"]
-    if not finished:
+    versions = [v for v in client.search_model_versions(f"name = '{name}'") if v.tags.keys() >= COMPARABLE]
+    newest: dict[tuple[str, ...], int] = {}
+    for v in versions:
+        newest[_group(v)] = max(newest.get(_group(v), 0), int(v.version))
+
+    def rank(v: ModelVersion) -> tuple[float, ...]:
+        return int(v.tags["dev_n"]), newest[_group(v)], float(v.tags[DEV_ACCURACY]), -int(v.version)
+
+    # the best first: asking for the run of every version would take a request each
+    ordered = sorted(versions, key=rank, reverse=True)
+    best = next((v for v in ordered if _status(tracking, v.run_id) == "FINISHED"), None)
+    if best is None:
         return None
-    best = max(finished, key=lambda v: float(v.tags[DEV_ACCURACY]))
     client.set_registered_model_alias(name, CHAMPION, best.version)
     return str(best.version)
+
+
+def _group(version: ModelVersion) -> tuple[str, ...]:
+    return version.tags["dev"], version.tags["backbone"]
 
 
 def fetch(tracking: Tracking, references: str) -> list[SoftPrompt]:
