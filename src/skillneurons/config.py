@@ -75,7 +75,9 @@ class TuneConfig(ComputeConfig, TuneSettings):
         None, ge=0, description="one data order for all seeds, so that their spread is that of the init"
     )
     max_train_rows: int | None = Field(None, ge=1, description="subsample train by row hash")
-    max_dev_rows: int | None = Field(None, ge=1, description="subsample dev; else as max_eval_rows")
+    max_dev_rows: int | None = Field(
+        None, ge=1, description="subsample dev, whose half A selects the prompt; else as max_eval_rows"
+    )
     max_eval_rows: int | None = Field(None, ge=1, description="subsample dev and test by row hash")
     eval_batch_size: int = Field(64, ge=1, description="rows per forward pass in evaluation")
     processes: int = Field(0, ge=0, description="data-parallel processes; 0: the GPUs present, else 1")
@@ -153,7 +155,7 @@ class DiscoverConfig(ComputeConfig):
     cards: int = Field(10, ge=1, le=100, description="neurons that get a card")
     compare: str | None = Field(None, description="discover runs of other tasks, for the specificity matrix")
     max_train_rows: int | None = Field(None, ge=2, description="rows of the baseline; else all of train")
-    max_dev_rows: int | None = Field(None, ge=4, description="subsample dev by row hash")
+    max_dev_rows: int | None = Field(None, ge=4, description="subsample dev, both halves, by row hash")
     max_length: int | None = Field(None, ge=8, description="T, tokens of text kept; else as tuned")
     eval_batch_size: int = Field(32, ge=1, description="rows per forward pass")
     processes: int = Field(0, ge=0, description="processes that share the rows; 0: the GPUs present, else 1")

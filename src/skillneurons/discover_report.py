@@ -122,7 +122,8 @@ def finding(neurons: Neurons) -> str:
     sign = SIGNS[int(neurons.direction[k, layer, unit])]
     seeds = neurons.sign.shape[1]
     where = f"{card['task']} on {card['backbone']['name']}, site {card['site']}, {seeds} prompt(s)"
-    judged = f"n = {card['judged_rows']} rows of dev, majority {card['majority']:.1%}"
+    part = "half B of dev" if card["protocol"] == "split" else "dev"
+    judged = f"n = {card['judged_rows']} rows of {part}, majority {card['majority']:.1%}"
     band = f"{chance['best_low']:.3f} to {chance['best_high']:.3f} ({chance['permutations']} permutations)"
     verdict = (
         f"**{significant:,} of {total:,} neurons ({significant / total:.1%}) predict the label** at q < 0.05"
