@@ -124,13 +124,16 @@ def test_killed_between_two_prompts_it_leaves_nothing_whole_and_is_made_whole(st
     assert len({Neurons.load(artifact(run, "neurons")).fingerprint for run in whole}) == 1
 
 
-def test_tasks_are_compared(store):
+def test_tasks_are_compared(store, capsys):
     assert discover(f"runs:/{store}") == 0
     first = next(
         r for r in runs("discover") if r.data.params["permutations"] == "40" and r.data.params["site"] == "prompt"
     )
     assert discover(f"runs:/{store}", task="meal_notes", compare=f"runs:/{first.info.run_id}") == 0
     run = next(r for r in runs("discover") if r.data.params.get("task") == "meal_notes")
+    for itself in (f"runs:/{run.info.run_id}", f"runs:/{first.info.run_id},runs:/{first.info.run_id}"):
+        assert discover(f"runs:/{store}", task="meal_notes", rerun="true", compare=itself) == 2
+        assert "each once" in capsys.readouterr().err
     table = pd.DataFrame(**json.loads(artifact(run, "specificity.json").read_text()))
     assert table[["task", "other"]].to_numpy().tolist() == [["meal_notes", "film_notes"]]
     mine, other = (Neurons.load(artifact(r, "neurons")).predictivity[0] for r in (run, first))

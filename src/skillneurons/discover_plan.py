@@ -167,6 +167,7 @@ def plan(config: DiscoverConfig, tracking: Tracking) -> DiscoverPlan:
         raise InputError(must, f"{len(task.labels)} labels", "Use protocol=split, which takes each against the rest.")
     others = [fetch_neurons(tracking, one.strip()) for one in config.compare.split(",")] if config.compare else []
     _check_others(others, info, site)
+    _check_others_differ(others, prompts, task)
     return DiscoverPlan(config, prompts, info, task, site, splits, others)
 
 
@@ -201,8 +202,6 @@ def _check_dev(dev: Split, task: Task, protocol: Protocol) -> None:
 
 
 def _check_others(others: Sequence[Neurons], info: BackboneInfo, site: Site) -> None:
-    if len({other.fingerprint for other in others}) < len(others):
-        raise InputError("compare names each discover run once", "one of them twice", "Leave the second out.")
     for other in others:
         card = other.card
         if card["backbone"]["fingerprint"] != info.fingerprint or card["site"] != site.name:
@@ -211,3 +210,14 @@ def _check_others(others: Sequence[Neurons], info: BackboneInfo, site: Site) -> 
                 f"those of {card['backbone']['name']} at {card['site']}",
                 "Name discover runs on the same backbone and site.",
             )
+
+
+def _check_others_differ(others: Sequence[Neurons], prompts: Sequence[SoftPrompt], task: Task) -> None:
+    """Refuse neurons that are compared with themselves, whose correlation of 1 would say nothing."""
+    seen = {(task.name, prompt.fingerprint) for prompt in prompts}
+    for other in others:
+        own = {(other.card["task"], fingerprint) for fingerprint in other.card.get("prompts", [])}
+        if own & seen:
+            must = "compare names discover runs of other tasks, or of other prompts, each once"
+            raise InputError(must, f"one of {other.card['task']} whose prompts are there already", "Leave it out.")
+        seen |= own

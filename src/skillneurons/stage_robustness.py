@@ -144,7 +144,8 @@ def _record(
 
 def _compare(run: Run, own: pd.DataFrame, others: Sequence[pd.DataFrame], finding: str) -> None:
     """Put other runs beside this one: table, picture and a sentence, in place of an older comparison."""
-    frame = pd.concat([own, *others], ignore_index=True)
+    # a run that is named twice, or names itself, is one point all the same
+    frame = pd.concat([own, *others], ignore_index=True).drop_duplicates(ignore_index=True)
     said = _relation(frame)
     run.table(frame, COMPARED)
     run.figure(comparison([_point(row) for row in frame.to_dict("records")], said), "figures/comparison.png")
