@@ -1,6 +1,7 @@
 """What is chosen is chosen on half A of dev; half B is read first by `discover`, which judges on it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -162,3 +163,14 @@ def test_an_empty_half_a_is_refused():
 def test_the_rows_of_a_card_survive_json(tuned):
     card = json.loads((tuned / "prompt.json").read_text())
     assert card["rows"]["builtin"]["name"] == "film_notes"
+
+
+def test_rows_that_look_the_same_are_in_one_half():
+    dev = dev_rows(60)
+    composed, decomposed = "caf\u00e9 {}", "cafe\u0301   {} "
+    rows = [(form.format(number),) for number in range(30) for form in (composed, decomposed)]
+    names = replace(dev, rows=tuple(rows)).twins
+    first, second = halves(names)
+    assert {number // 2 for number in first} & {number // 2 for number in second} == set()
+    assert first
+    assert second
