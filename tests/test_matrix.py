@@ -125,3 +125,12 @@ def test_a_cell_carries_what_judges_it():
     assert itself.relative.value == 1
     assert (itself.relative.low, itself.relative.high) == (1, 1)
     assert (itself.minus_own.value, itself.minus_own.low, itself.minus_own.p_value) == (0, 0, 1)
+
+
+def test_a_share_of_another_accuracy_is_not_below_0():
+    ours, own = np.zeros((3, 20), dtype=bool), np.ones((3, 20), dtype=bool)
+    ours[0, :9] = True
+    found = relative(ours, own, 0.55, 0.4)
+    assert stats.t.interval(0.95, 2, 0.15, stats.sem([0.45, 0, 0]))[0] < -0.1
+    assert (found.value, found.low) == (pytest.approx(0.15), 0.0)
+    assert found.high == pytest.approx(stats.t.interval(0.95, 2, 0.15, stats.sem([0.45, 0, 0]))[1])

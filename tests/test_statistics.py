@@ -210,6 +210,15 @@ def test_mean_interval_of_two_by_hand() -> None:
     assert (mean, low, high) == pytest.approx((0.85, 0.85 - half, 0.85 + half))
 
 
+def test_mean_interval_ends_where_values_can_be() -> None:
+    values = [1.0, 1.0, 0.7]
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert high > 1
+    assert mean_interval(values, within=(0, 1)) == pytest.approx((0.9, low, 1.0))
+    assert mean_interval([0.0, 0.0, 0.3], within=(0, 1)) == pytest.approx((0.1, 0.0, 1 - low))
+    assert all(np.isnan(mean_interval([0.85], within=(0, 1))[1:]))
+
+
 def test_a_single_seed_has_a_mean_but_no_interval() -> None:
     mean, low, high = mean_interval([0.85])
     assert mean == 0.85

@@ -9,7 +9,7 @@ import pytest
 
 from skillneurons.similarity import similarity
 from skillneurons.transfer_cells import RANDOM, Measured, Reader, lines, matrices
-from skillneurons.transfer_families import ALL, GAP, LEARNT
+from skillneurons.transfer_families import ACROSS, ALL, GAP, LEARNT
 from skillneurons.transfer_figures import Heat, Pair, transfer_and_overlap, transfer_matrix
 from skillneurons.transfer_panels import heats, overlaps, points
 from skillneurons.transfer_report import Report
@@ -250,3 +250,15 @@ def test_tasks_that_random_prompts_do_are_named():
     first, second = (f"{name} {report(known).lines[i].cell.random.value:.1%}" for name, i in (("a1", 0), ("a2", 6)))
     assert f"**Random prompts alone** are above the majority rate on {first}, {second}: the backbone" in said
     assert "**4 of 30 cells transfer**" in said, "those of a are not above random prompts any more"
+
+
+def test_the_share_over_tasks_is_not_below_0_and_a_gap_may_be():
+    made = measured(lambda source, target: 0.9 if source == target or (source, target) == ("a1", "b1") else 0.0)
+    found = Report("made up", lines(made), {}, 5, 1_000, 0).together
+    across = next(one for one in found if one.relation == ACROSS and one.source_family == "all")
+    assert across.unit == "tasks"
+    assert 0 < across.relative.mean < 0.2
+    assert across.relative.low == 0.0
+    assert across.relative.high > across.relative.mean
+    gap = next(one for one in found if one.relation == GAP)
+    assert gap.relative.low < 0

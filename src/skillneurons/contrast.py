@@ -105,10 +105,10 @@ def contrast(
     low, high = np.quantile(drawn, (0.025, 0.975))
     # a sum of many shares may miss 0 by rounding
     tail = min(int((drawn <= 1e-12).sum()), int((drawn >= -1e-12).sum()))
-    mean = mean_interval(values)
+    mean = mean_interval(values, within=bounds)
     ahead = (values - ours.mean()) * (1 if upward else -1) >= -1e-12
     return Contrast(
-        control=Mean(mean.mean, *np.clip((mean.low, mean.high), *bounds).tolist()),
+        control=mean,
         lowest=float(values.min()),
         highest=float(values.max()),
         difference=difference,

@@ -88,7 +88,9 @@ def specificity_table(found: Sequence[Neurons]) -> pd.DataFrame:
             {
                 "task": a,
                 "other": b,
-                **dict(zip(("spearman", "low", "high"), mean_interval(by_layer[:, i, j]), strict=True)),
+                **dict(
+                    zip(("spearman", "low", "high"), mean_interval(by_layer[:, i, j], within=(-1, 1)), strict=True)
+                ),
                 "chance": 0.0,
                 "n": layers * neurons,
             }
@@ -101,9 +103,9 @@ def specificity_table(found: Sequence[Neurons]) -> pd.DataFrame:
 
 def _over_seeds(name: str, values: NDArray[np.float64], n: int) -> dict[str, float]:
     """A predictivity meant over seeds `[S]`: Student's interval over them, of one seed Wilson's over its rows."""
-    mean = mean_interval(values)
+    mean = mean_interval(values, within=(0, 1))
     alone = wilson(mean.mean * n, n)
-    low, high = (alone.low, alone.high) if len(values) == 1 else np.clip((mean.low, mean.high), 0, 1).tolist()
+    low, high = (alone.low, alone.high) if len(values) == 1 else (mean.low, mean.high)
     return {name: mean.mean, f"{name}_low": low, f"{name}_high": high}
 
 

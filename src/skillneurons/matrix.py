@@ -5,7 +5,7 @@ Shapes: n rows, S seeds, K random prompts.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -153,13 +153,12 @@ def relative(ours: ArrayLike, own: ArrayLike, majority: float, floor: float) -> 
     ratios = np.asarray(ours, dtype=np.float64).mean(axis=1) / base
     extremes = float(ratios.min()), float(ratios.max())
     levels = float((majority / base).mean()), float((floor / base).mean())
-    return Relative(*mean_interval(ratios), *extremes, *levels, tuple(ratios.tolist()))
+    return Relative(*mean_interval(ratios, within=(0, inf)), *extremes, *levels, tuple(ratios.tolist()))
 
 
 def _over_draws(draws: Floats) -> Share:
     values = draws.mean(axis=1)
-    mean, *ends = mean_interval(values)
-    low, high = np.clip(ends, 0, 1).tolist()
+    mean, low, high = mean_interval(values, within=(0, 1))
     return Share(mean, low, high, float(values.min()), float(values.max()))
 
 

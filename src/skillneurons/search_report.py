@@ -98,7 +98,7 @@ class Verdict:
             "test/n": float(self.winner_test[0].n),
         }
         one = self.winner_test[0]
-        mean = mean_interval(test)
+        mean = mean_interval(test, within=(0, 1))
         low, high = (mean.low, mean.high) if len(test) > 1 else (one.low, one.high)
         metrics |= {"test/accuracy_low": low, "test/accuracy_high": high}
         if self.pairs:
@@ -181,7 +181,7 @@ class Verdict:
         differences = [pair.test.difference for pair in self.pairs]
         if len(differences) == 1:
             return differences[0], self.pairs[0].test.low, self.pairs[0].test.high
-        mean = mean_interval(differences)
+        mean = mean_interval(differences, within=(-1, 1))
         return mean.mean, mean.low, mean.high
 
     def _significant(self, sign: int) -> int:

@@ -6,7 +6,7 @@ scipy.special is imported where it is used, so that importing this module stays 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -145,7 +145,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return adjusted
 
 
-def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Mean:
+def mean_interval(values: ArrayLike, confidence: float = 0.95, *, within: tuple[float, float] = (-inf, inf)) -> Mean:
     """Mean over seeds with Student's t interval (S - 1 degrees of freedom).
 
     One value says nothing about the spread: its interval is (NaN, NaN).
@@ -153,6 +153,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Mean:
     Args:
         values: [S], one number a seed.
         confidence: of the interval.
+        within: what a value can be at all, e.g. (0, 1) of an accuracy; the interval ends there.
 
     Raises:
         ValueError: no value.
@@ -167,7 +168,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Mean:
         return Mean(mean, float("nan"), float("nan"))
     quantile = float(stdtrit(len(x) - 1, _upper(confidence)))
     half = quantile * float(x.std(ddof=1)) / sqrt(len(x))
-    return Mean(mean, mean - half, mean + half)
+    return Mean(mean, *np.clip((mean - half, mean + half), *within).tolist())
 
 
 def jackknife(seeds: int, statistic: Callable[[Sequence[int]], float], confidence: float = 0.95) -> Interval:

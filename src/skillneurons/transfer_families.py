@@ -154,6 +154,8 @@ def _relations(scope: str, found: Sequence[Line]) -> Iterator[Together]:
 def _together(scope: str, relation: str, source: str, target: str, chosen: Sequence[Line]) -> Together:
     _, made = matrices(chosen)
     relative, unit = _with_seeds(mean_over(made["relative"], _places(chosen, chosen)), chosen)
+    # a share of another accuracy is not below 0
+    relative = relative._replace(low=float(np.maximum(0.0, relative.low)))
     ratios = [line.cell.relative for line in chosen if line.cell.relative]
     levels = (float(np.mean([getattr(one, what) for one in ratios])) for what in ("chance", "floor"))
     return Together(scope, relation, source, target, chosen, relative, unit, *levels)

@@ -80,7 +80,7 @@ class Summary:
     def metrics(self) -> dict[str, float]:
         """Mean over seeds with Student's interval, standard deviation and range; those of one seed alone."""
         test = [result.test.value for result in self.results]
-        mean = mean_interval(test)
+        mean = mean_interval(test, within=(0, 1))
         first = self.results[0].test
         metrics = {
             "test/accuracy": mean.mean,
@@ -151,12 +151,12 @@ class Summary:
         if seeds == 1:
             head += f"the tuned prompt is right on {_percent(first)} of the rows."
         else:
-            mean = mean_interval([t.value for t in test])
+            mean = mean_interval([t.value for t in test], within=(0, 1))
             # seeds that score alike say nothing of other rows
             rows = wilson(mean.mean * first.n, first.n)
             head += (
                 f"the tuned prompts of {seeds} seeds are right on {mean.mean:.1%} of the rows on average "
-                f"(95% interval over seeds [{max(0.0, mean.low):.1%}, {min(1.0, mean.high):.1%}]; "
+                f"(95% interval over seeds [{mean.low:.1%}, {mean.high:.1%}]; "
                 f"lowest {min(t.value for t in test):.1%}, highest {max(t.value for t in test):.1%}; over rows "
                 f"[{rows.low:.1%}, {rows.high:.1%}])."
             )
