@@ -1,5 +1,6 @@
 """A shared study without any model: claims, deaths, duplicates and the ledger that all workers read alike."""
 
+import sqlite3
 import threading
 import time
 
@@ -124,10 +125,22 @@ def test_a_worker_that_died_before_its_first_heartbeat_is_found(join):
     shared = join()
     trial = shared.study.ask()
     assert trial.number == 0
+    assert join().claim(1) is None, "it may yet begin"
     time.sleep(4)
     heir = join().claim(1)
     assert heir.origin == 0
     assert heir.params == SPACE.first
+
+
+@pytest.mark.parametrize("hours", [-10, 10])
+def test_the_zone_of_another_machine_makes_no_worker_dead_or_immortal(join, workplace, hours):
+    join().study.ask()
+    with sqlite3.connect(workplace / "study.db") as database:
+        # as written by a machine whose clock shows another hour
+        database.execute("update trials set datetime_start = datetime(datetime_start, ?)", [f"{hours} hours"])
+    assert join().claim(1) is None, "its worker has just begun"
+    time.sleep(4)
+    assert join().claim(1).origin == 0, "and never went on"
 
 
 def test_an_interrupt_gives_the_trial_back_at_once(join):

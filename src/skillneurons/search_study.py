@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from skillneurons.errors import InputError, listed
 from skillneurons.search_ledger import ORIGIN, PREVIOUS, QUEUED, VOID, Ledger, Lineage, config_key, origin, why_void
 from skillneurons.search_space import Space, Value, difference
 
-DEFINITION, RUN, BEGUN, REASON, TRIAL_RUN = "definition", "run", "begun", "reason", "run"
+DEFINITION, RUN, SEEN, BEGUN, REASON, TRIAL_RUN = "definition", "run", "seen", "begun", "reason", "run"
 DATABASES = ("sqlite", "postgresql", "mysql")
 GRACE = 3  # heartbeats that may be missing before a worker is held dead
 BUSY_SECONDS = 60  # SQLite: how long to wait for another writer
@@ -216,12 +215,13 @@ class SharedStudy:
                 self._take_up(lineage)
 
     def _reap_unbegun(self) -> None:
-        # Optuna holds a trial without any heartbeat for alive: its worker died before the first
-        long_ago = datetime.now() - timedelta(seconds=GRACE * (self._storage.heartbeat_interval or 1))
+        # Optuna holds a trial without any heartbeat for alive: its worker died before the first. Who sees it
+        # records one in its place; if none follows, the database's clock tells, which all machines share
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if BEGUN not in trial.user_attrs and trial.datetime_start and trial.datetime_start < long_ago:
+            if not trial.user_attrs.keys() & {BEGUN, SEEN}:
                 with contextlib.suppress(UpdateFinishedTrialError):
-                    self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+                    self._storage.record_heartbeat(trial._trial_id)
+                    self._storage.set_trial_user_attr(trial._trial_id, SEEN, True)
 
     def _take_up(self, lineage: Lineage) -> None:
         """Queue the configuration again, with what was reported, so that pruning goes on where it was."""
