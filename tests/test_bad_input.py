@@ -3,12 +3,13 @@
 import json
 
 import pytest
+import torch
 import yaml
 from mlflow import MlflowClient
 
 from conftest import QUICK, ROOT, words
 from skillneurons.backbone import BackboneInfo
-from skillneurons.cli import main
+from skillneurons.cli import STAGES, main
 
 
 @pytest.fixture
@@ -23,7 +24,8 @@ def refused(workplace, capsys, monkeypatch):
 
     def run(entry: str = "tune", **parameters: object) -> str:
         before = sorted(workplace.rglob("*")) or there
-        assert main(words(entry, **{"prompt_length": 6, "max_length": 32, **parameters})) == 2
+        usual = {"prompt_length": 6, "max_length": 32} if entry == "tune" else {}
+        assert main(words(entry, **{**usual, **parameters})) == 2
         line = capsys.readouterr().err.strip()
         assert line.startswith("skillneurons: ")
         assert "\n" not in line
@@ -148,6 +150,30 @@ def test_bad_parameters(refused, tiny_roberta, parameters, said):
     line = refused(**{"model": tiny_roberta, **QUICK, **parameters})
     for word in said:
         assert word in line
+
+
+@pytest.mark.parametrize(("entry", "more"), [("tune", {"task": "film_notes"}), ("discover", {"prompts": "runs:/x"})])
+def test_more_processes_than_gpus(refused, tiny_roberta, monkeypatch, entry, more):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    model = {"model": tiny_roberta} if entry == "tune" else {}
+    line = refused(entry, processes=4, **model, **more)
+    assert "processes is at most 1, the GPUs of this machine; got 4." in line
+    assert "device=cpu" in line
+
+
+@pytest.mark.parametrize("entry", sorted(set(STAGES) - {"tune", "discover"}))
+def test_what_one_process_works_is_refused_under_a_launcher(workplace, capsys, monkeypatch, entry):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    said = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert main([entry]) == 2
+        said.append(capsys.readouterr().err)
+    assert said[0].startswith(f"skillneurons: {entry} is worked by one process; got 4 of a launcher.")
+    assert said[0].count("\n") == 1
+    assert not said[1]
+    assert not list(workplace.iterdir())
 
 
 def test_a_prefix_placement_is_for_decoders_alone(refused, tiny_roberta):

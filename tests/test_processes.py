@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -15,8 +16,11 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file
+from torch import distributed, multiprocessing
 
 from conftest import QUICK, ROOT, environment, words
+from skillneurons import checkpoints
+from skillneurons.errors import InputError
 from skillneurons.prompts import SoftPrompt
 
 LONG = {**QUICK, "max_steps": "240", "eval_every": "20"}
@@ -298,3 +302,38 @@ def same(one: object, two: object, leave_out: frozenset[str] | set[str] = frozen
         return sum(map(same, one, two))
     assert one == (pytest.approx(two, rel=1e-5, abs=1e-6) if isinstance(one, float) else two)
     return 1
+
+
+def together(process: int, folder: Path) -> None:
+    """What one of two processes does: it waits for a lock, and reads a state, with the other."""
+    os.environ["SKILLNEURONS_STATE"] = str(folder / ("first" if process == 0 else "second"))
+    distributed.init_process_group(
+        "gloo", f"file://{folder}/meeting", rank=process, world_size=2, timeout=timedelta(seconds=4)
+    )
+    checkpoints.ROUND_SECONDS = 1.0
+    with checkpoints.alone("shared", wait=True):
+        distributed.barrier()
+    refused = ""
+    try:
+        with checkpoints.alone(f"mine {process}"):
+            pass
+    except InputError as error:
+        refused = error.got
+    state = checkpoints.FileCheckpoint("state").load()
+    distributed.barrier()
+    (folder / f"said-{process}.json").write_text(json.dumps([refused, state]))
+    distributed.destroy_process_group()
+
+
+def test_two_processes_wait_for_a_lock_longer_than_a_collective_lasts_and_read_one_state(tmp_path, monkeypatch):
+    monkeypatch.setenv("SKILLNEURONS_STATE", str(tmp_path / "first"))
+    checkpoints.FileCheckpoint("state").save({"step": 7})
+    with checkpoints.alone("shared"):
+        both = multiprocessing.start_processes(together, (tmp_path,), 2, join=False, start_method="fork")
+        time.sleep(9)
+    deadline = time.monotonic() + 60
+    while not both.join(timeout=1):
+        assert time.monotonic() < deadline
+    said = [json.loads((tmp_path / f"said-{process}.json").read_text()) for process in range(2)]
+    assert [state for _, state in said] == [{"step": 7}, {"step": 7}], "the second has no file of its own"
+    assert [refused for refused, _ in said] == ["", "mine 1 beside mine 0"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from skillneurons.tracking import Tracking
 from skillneurons.tuning import NonFiniteLossError
 from table_walk import walked
 from tiny_models import write_quips
-from tracked import artifact, client, every_run
+from tracked import artifact, client, every_run, stored
 
 SPACE = {
     "search": "tune",
@@ -266,6 +267,10 @@ def test_more_trials_go_on_with_the_same_study_in_the_same_run(workplace, tiny_r
     assert set(runs_of_trials()) > before
     assert len(runs_of_trials()) == 3
     assert len(table(study_run(), "trials.json")) == 3
+    shutil.rmtree(stored(study_run(), "figures"))
+    assert search(tiny_roberta, trials=3, final_seeds=0) == 0
+    assert len(runs_of_trials()) == 3
+    assert stored(study_run(), "figures/history.png").is_file(), "what was deleted is made again"
 
 
 def runs_of_trials() -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -15,13 +16,14 @@ import yaml
 from conftest import QUICK, words
 from skillneurons.cli import main
 from skillneurons.data import half_a, load_splits
+from skillneurons.errors import InputError
 from skillneurons.mcnemar import mcnemar_exact
 from skillneurons.prompts import SoftPrompt
 from skillneurons.registry import fetch
 from skillneurons.statistics import accuracy
 from skillneurons.tasks import load_task
 from skillneurons.tracking import Tracking
-from tracked import artifact, client, every_run
+from tracked import artifact, client, every_run, stored
 
 
 def tune(model: Path, **more: object) -> int:
@@ -239,9 +241,38 @@ def test_another_seed_joins_without_the_first_being_done_again(workplace, tiny_r
     assert len(client().search_model_versions("name = 'film_notes.tiny-roberta'")) == 2
 
 
+def test_a_seed_whose_prompt_is_gone_is_tuned_again_by_the_same_command(workplace, tiny_roberta, capsys):
+    assert tune(tiny_roberta, seeds="0,1") == 0
+    (parent,) = parents()
+    kept, lost = children(parent)
+    before = SoftPrompt.load(artifact(lost, "prompt")).embeddings
+    version = lost.data.tags["skillneurons.registered"]
+    shutil.rmtree(stored(lost, "prompt"))
+    model = client().get_model_version(*version.split("/")).source.removeprefix("models:/")
+    shutil.rmtree(client().get_logged_model(model).artifact_location.removeprefix("file://"))
+    with pytest.raises(InputError, match=rf"the reference leads to a prompt; got models:/{version}"):
+        fetch(Tracking.connect(), f"models:/{version}")
+    capsys.readouterr()
+    assert tune(tiny_roberta, seeds="0,1") == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"of run {lost.info.run_id} has been deleted" in said
+    newest = max(parents(), key=lambda run: run.info.start_time)
+    again = newest.data.tags["skillneurons.children"].split(",")
+    assert again[0] == kept.info.run_id
+    assert again[1] != lost.info.run_id
+    prompts = fetch(Tracking.connect(), f"runs:/{newest.info.run_id}")
+    assert torch.equal(prompts[1].embeddings, before)
+    assert tune(tiny_roberta, seeds="0,1") == 0
+    assert len(parents()) == 2, "what is whole is used again"
+
+
 def test_rerun_works_again_and_agrees_to_the_bit(workplace, tiny_roberta):
     assert tune(tiny_roberta) == 0
+    hog = bytearray(b"x") * 2**29
+    del hog
     assert tune(tiny_roberta, rerun="true") == 0
+    peaks = [run.data.metrics["peak_memory_mb"] for run in every_run("tags.`skillneurons.seed` = '0'")]
+    assert abs(peaks[0] - peaks[1]) < 256, "each run's own, not what came before it in the process"
     prompts = [SoftPrompt.load(artifact(run, "prompt")) for run in every_run("tags.`skillneurons.seed` = '0'")]
     assert len(prompts) == 2
     assert torch.equal(prompts[0].embeddings, prompts[1].embeddings)

@@ -31,6 +31,11 @@ def artifact(run, path: str) -> Path:
     return Path(client().download_artifacts(run.info.run_id, path))
 
 
+def stored(run, path: str) -> Path:
+    """Where the store itself keeps an artifact; `artifact` gives a copy."""
+    return Path(run.info.artifact_uri.removeprefix("file://")) / path
+
+
 def refusal(stage: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> str:
     """The one line of a command that is refused before a model is loaded, and leaves no run."""
 

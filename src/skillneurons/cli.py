@@ -28,6 +28,8 @@ STAGES = {
     "pretrain": ("stage_pretrain", "PretrainConfig", "train the pair of small backbones from a folder of texts"),
 }
 
+SHARED = ("tune", "discover")  # what several processes of a launcher work at together
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run an entry point; returns the exit code (0 done, 1 failed, 2 bad input, 130 interrupted)."""
@@ -107,21 +109,33 @@ def _dispatch(words: list[str], console: Console) -> int:
     if "--help" in rest or "-h" in rest:
         print(help_text(entry))
         return 0
+    _check_alone(entry)
     run: Callable[[Mapping[str, str], Console], int]
     run = import_module(f"skillneurons.{STAGES[entry][0]}").run
     return run(arguments(rest), console)
 
 
+def _check_alone(entry: str) -> None:
+    # each process would do all the work, and write it once more
+    if entry not in SHARED and (processes := os.environ.get("WORLD_SIZE", "1")) != "1":
+        do = f"Start it without accelerate launch or torchrun: python -m skillneurons {entry}."
+        raise InputError(f"{entry} is worked by one process", f"{processes} of a launcher", do)
+
+
 def _refuse(message: str) -> None:
     _complain(message)
-    if "MLFLOW_RUN_ID" in os.environ:  # importing mlflow takes seconds
+    if "MLFLOW_RUN_ID" in os.environ and _speaks():  # importing mlflow takes seconds
         import_module("skillneurons.tracking").fail_adopted(message)
 
 
 def _complain(message: str) -> None:
-    # of several processes that meet the same mistake, one says it
-    if os.environ.get("RANK", "0") == "0":
+    if _speaks():
         print(f"skillneurons: {message}", file=sys.stderr)
+
+
+def _speaks() -> bool:
+    # of several processes that meet the same mistake, one says it
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _written(value: object) -> str:

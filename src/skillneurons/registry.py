@@ -22,11 +22,10 @@ from skillneurons.loading import describe
 from skillneurons.neurons import Neurons
 from skillneurons.prompts import SoftPrompt
 from skillneurons.tasks import Task, restored
-from skillneurons.tracking import SAME_AS, Run, Tracking
+from skillneurons.tracking import SAME_AS, Run, Tracking, every
 
 NEURONS = "neurons"  # the artifact folder of a discover run
 CHAMPION = "champion"
-CHILDREN = "skillneurons.children"
 DEV_ACCURACY = "dev_accuracy"
 COMPARABLE = {DEV_ACCURACY, "dev_n", "dev", "backbone"}  # tags of a version
 REQUIREMENTS: tuple[str, ...] = (
@@ -71,7 +70,7 @@ def crown(tracking: Tracking, name: str) -> str | None:
     Returns the version, or None when no run has finished.
     """
     client = tracking.client
-    versions = [v for v in client.search_model_versions(f"name = '{name}'") if v.tags.keys() >= COMPARABLE]
+    versions = [v for v in every(client.search_model_versions, f"name = '{name}'") if v.tags.keys() >= COMPARABLE]
     newest: dict[tuple[str, ...], int] = {}
     for v in versions:
         newest[_group(v)] = max(newest.get(_group(v), 0), int(v.version))
@@ -134,8 +133,7 @@ def _fetch(tracking: Tracking, reference: str) -> list[SoftPrompt]:
 
 def _seed_runs(tracking: Tracking, reference: str) -> Sequence[str]:
     run_id = _finished(tracking, reference, "prompts")
-    children = tracking.tag(run_id, CHILDREN)
-    return children.split(",") if children else [run_id]
+    return tracking.children(run_id) or [run_id]
 
 
 def _finished(tracking: Tracking, reference: str, what: str) -> str:

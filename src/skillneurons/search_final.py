@@ -15,14 +15,14 @@ from rich.console import Console
 from skillneurons import search_figures
 from skillneurons.data import Split
 from skillneurons.mcnemar import mcnemar_exact
-from skillneurons.registry import CHILDREN, crown, registered_name
+from skillneurons.registry import crown, registered_name
 from skillneurons.search_ledger import Ledger
 from skillneurons.search_plan import SearchPlan
 from skillneurons.search_report import Pair, Verdict, trials_table, tries
 from skillneurons.search_space import RATE
 from skillneurons.search_study import TRIAL_RUN, SharedStudy
 from skillneurons.stage_tune import Outcome, execute
-from skillneurons.tracking import Run, Tracking
+from skillneurons.tracking import CHILDREN, Run, Tracking
 from skillneurons.tune_report import SeedResult
 
 FEW = 4  # fewer complete trials say nothing about importance

@@ -19,7 +19,7 @@ from skillneurons.search_trial import Rung, best, checkpoint, checkpoint_steps, 
 from skillneurons.stage_tune import accelerator_for, environment
 from skillneurons.statistics import accuracy, mean_interval
 from skillneurons.tracking import ADDRESS, Run, Stopped, Tracking
-from skillneurons.tune_seed import Bench, peak_memory_mb, predictions
+from skillneurons.tune_seed import Bench, peak_memory_mb, predictions, reset_peak_memory
 
 TRIAL = "skillneurons.trial"
 WORKER = "skillneurons.worker"
@@ -96,6 +96,7 @@ class Worker:
 
     def _climb(self, claim: Claim, bench: Bench, run: Run, address: str) -> None:
         curves = _Curves(run)
+        reset_peak_memory(bench.accelerator.device)
 
         def stop(rung: Rung) -> str | None:
             leave_with_parent()
@@ -164,9 +165,9 @@ class _Curves:
 def _facts(rung: Rung) -> dict[str, float]:
     """What the table of trials tells of one: the interval is Wilson's for one seed, else Student's."""
     bests = [best(state) for state in rung.states.values()]
-    mean = mean_interval([point["accuracy"] for point in bests])
+    mean = mean_interval([point["accuracy"] for point in bests], within=(0, 1))
     one = len(bests) == 1
-    low, high = (bests[0]["low"], bests[0]["high"]) if one else (max(0.0, mean.low), min(1.0, mean.high))
+    low, high = (bests[0]["low"], bests[0]["high"]) if one else (mean.low, mean.high)
     seconds = sum(state["seconds"] for state in rung.states.values())
     return {"low": low, "high": high, "loss": rung.loss(), "seconds": seconds, "value": rung.value}
 
@@ -174,7 +175,8 @@ def _facts(rung: Rung) -> dict[str, float]:
 def _record(bench: Bench, run: Run, rung: Rung, whole: bool) -> None:
     """Metrics and figure of a trial; of a whole one also the selected prompts' predictions on dev."""
     dev, facts = bench.plan.splits["dev"], _facts(rung)
-    metrics = {"seconds": facts["seconds"], "peak_memory_mb": peak_memory_mb(), "evaluations": float(rung.evaluation)}
+    peak = peak_memory_mb(bench.accelerator.device)
+    metrics = {"seconds": facts["seconds"], "peak_memory_mb": peak, "evaluations": float(rung.evaluation)}
     if whole:
         metrics |= {"dev/accuracy": rung.value, "dev/accuracy_low": facts["low"], "dev/accuracy_high": facts["high"]}
         metrics |= {"dev/loss": facts["loss"], "dev/majority": dev.majority_rate, "dev/n": float(len(dev))}

@@ -9,13 +9,12 @@ from typing import Any
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from rich.console import Console
 from rich.table import Table
 
 from skillneurons import discover_report as report
 from skillneurons.backbone import Backbone
-from skillneurons.checkpoints import FileCheckpoint, alone
+from skillneurons.checkpoints import FileCheckpoint, alone, on_main
 from skillneurons.config import DiscoverConfig, parse
 from skillneurons.discover_plan import DiscoverPlan, plan
 from skillneurons.discovery import Counted, Question, count
@@ -29,7 +28,7 @@ from skillneurons.predictivity import combine
 from skillneurons.registry import fetch_neurons
 from skillneurons.stage_tune import environment, older_config, process_count
 from skillneurons.tracking import ADDRESS, Run, Tracking
-from skillneurons.tune_seed import peak_memory_mb
+from skillneurons.tune_seed import peak_memory_mb, reset_peak_memory
 
 _NOT_KEPT = {"rerun", "dry_run", "config"}
 
@@ -42,16 +41,16 @@ def run(given: Mapping[str, str], console: Console) -> int:
         tracking = Tracking.connect()
         base = older_config(tracking, reference, DiscoverConfig)
     config = parse(DiscoverConfig, given, base)
+    processes = process_count(config)
     tracking = tracking or Tracking.connect()
     checked = plan(config, tracking)
     if config.dry_run:
         console.print(dry_run(checked), highlight=False, markup=False, soft_wrap=True)
         return 0
-    processes = process_count(config)
     if processes > 1 and not is_worker() and (config.rerun or not tracking.finished(checked.address)):
         return launch("discover", given, processes, cpu=config.device_type == "cpu")
     run_id, reused = execute(checked, tracking, console)
-    if reused:
+    if reused and run_id:
         console.print(f"This configuration has finished as run {run_id}; rerun=true works it again.", soft_wrap=True)
     if run_id:  # other processes than the main one have none
         show(run_id, tracking, console)
@@ -61,22 +60,26 @@ def run(given: Mapping[str, str], console: Console) -> int:
 def execute(plan: DiscoverPlan, tracking: Tracking, console: Console, parent: Run | None = None) -> tuple[str, bool]:
     """Do the work of a checked command, or find the finished run that did it; its id, and whether it was found."""
     address = plan.address
-    if not plan.config.rerun and (done := tracking.finished(address)):
-        tracking.point("discover", plan.title, done, parent)
-        return done, True
     torch.set_num_threads(plan.config.threads or torch.get_num_threads())
     accelerator = Accelerator(cpu=plan.config.device_type == "cpu")
-    if not accelerator.is_main_process:
-        _find(plan, accelerator, console)
-        return "", False
+    main = accelerator.is_main_process
+    if done := on_main(lambda: None if plan.config.rerun else tracking.finished(address)):
+        if main:
+            tracking.point("discover", plan.title, done, parent)
+        return done if main else "", True
     with alone(address):
+        if not main:
+            _find(plan, accelerator, console)
+            return "", False
         tags = {"skillneurons.stage": "discover", ADDRESS: address, **environment(accelerator, plan.config)}
         with tracking.run(f"discover {plan.title}", tags, parent, adopt=parent is None) as run:
             for old in tracking.supersede(address, run):
                 console.print(f"taking up the work of run {old}, which died without a word", highlight=False)
             run.params({k: v for k, v in plan.config.model_dump(mode="json").items() if v is not None})
             run.inputs(plan.splits.values())
+            reset_peak_memory(accelerator.device)
             neurons, cards = _find(plan, accelerator, console)
+            run.metrics({"peak_memory_mb": peak_memory_mb(accelerator.device)})
             _record(plan, run, neurons, cards)
     for prompt in plan.prompts:
         FileCheckpoint(plan.prompt_address(prompt)).drop()
@@ -131,14 +134,13 @@ def _counts(
     """One prompt after the other; those that an interrupted command has counted are taken up."""
     for number, prompt in enumerate(plan.prompts, start=1):
         checkpoint = FileCheckpoint(plan.prompt_address(prompt))
-        known = [checkpoint.load() if accelerator.is_main_process and not plan.config.rerun else None]
-        broadcast_object_list(known)  # all have to agree on who reads what
-        if known[0] is None:
+        known = None if plan.config.rerun else checkpoint.load()
+        if known is None:
             one = count(backbone, plan.site, prompt.embeddings, asked, accelerator)
             if accelerator.is_main_process:
                 checkpoint.save({field.name: getattr(one, field.name) for field in fields(Counted)})
         else:
-            one = Counted(**known[0])
+            one = Counted(**known)
         if accelerator.is_main_process:
             console.print(f"prompt {number} of {len(plan.prompts)} read", highlight=False)
         yield one
@@ -149,7 +151,7 @@ def _record(plan: DiscoverPlan, run: Run, neurons: Neurons, cards: list[NeuronCa
     said = report.finding(neurons)
     label = " · protocol paper (one split)" if plan.config.protocol == "paper" else ""
     run.yaml(plan.config.model_dump(mode="json", exclude=_NOT_KEPT), "config.yaml")
-    run.metrics({**report.metrics(neurons), "peak_memory_mb": peak_memory_mb()})
+    run.metrics(report.metrics(neurons))
     run.table(pd.DataFrame([card.row() for card in cards]), "neuron_cards.json")
     run.table(report.layers_table(neurons), "layers.json")
     if report.stability(neurons):

@@ -16,9 +16,8 @@ from skillneurons.pair import build
 from skillneurons.pretrain_card import Made, card, check_model, write_model
 from skillneurons.pretrain_plan import PretrainPlan, Ready, make_ready, plan
 from skillneurons.pretraining import PretrainProgress, Trained, pretrain
-from skillneurons.registry import CHILDREN
 from skillneurons.stage_tune import environment, older_config
-from skillneurons.tracking import ADDRESS, Run, Tracking
+from skillneurons.tracking import ADDRESS, CHILDREN, Run, Tracking
 
 # 4 layers x 256; measured on two cores of an EPYC: 4,200 for the masked LM, 3,300 for the encoder-decoder (a GPU: a
 # guess)
@@ -45,7 +44,7 @@ def execute(plan: PretrainPlan, tracking: Tracking, console: Console) -> tuple[s
     """Train what is not yet trained; the run's id, and whether a finished run had done it all."""
     address = plan.command_address
     if not plan.config.rerun and (done := tracking.finished(address)):
-        for child, name in zip((tracking.tag(done, CHILDREN) or "").split(","), plan.models, strict=True):
+        for child, name in zip(tracking.children(done), plan.models, strict=True):
             _fetch(plan, tracking, child, name)
         return done, True
     torch.set_num_threads(plan.config.threads or torch.get_num_threads())

@@ -100,7 +100,7 @@ def _lead(
         _work(plan, given, study, tracking, run, console)
         with alone(f"settle-{plan.study}", wait=True):
             # another command of the same study may have done it while this one waited
-            if tracking.tag(run.id, ADDRESS) != plan.address:
+            if tracking.tag(run.id, ADDRESS) != plan.address or tracking.lost(run.id):
                 verdict = settle(plan, study, tracking, run, console)
                 run.tags({ADDRESS: plan.address})
                 console.print(verdict.rich_table())

@@ -5,7 +5,6 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -14,11 +13,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from rich.console import Console
 
 from skillneurons import yaml_text
-from skillneurons.checkpoints import FileCheckpoint, alone
+from skillneurons.checkpoints import FileCheckpoint, alone, on_main
 from skillneurons.config import DiscoverConfig, StageConfig, TuneConfig
 from skillneurons.display import TuneDisplay, clock
 from skillneurons.errors import InputError
@@ -26,8 +24,8 @@ from skillneurons.estimate import Work, estimate
 from skillneurons.figures import accuracy_by_seed, learning_curves
 from skillneurons.launching import is_worker, launch
 from skillneurons.prompts import SoftPrompt
-from skillneurons.registry import CHILDREN, crown, fetch, registered_name
-from skillneurons.tracking import ADDRESS, PARENT, SAME_AS, Run, Tracking
+from skillneurons.registry import crown, fetch, registered_name
+from skillneurons.tracking import ADDRESS, CHILDREN, PARENT, SAME_AS, Run, Tracking
 from skillneurons.tune_plan import TunePlan, plan
 from skillneurons.tune_report import SeedResult, Summary
 from skillneurons.tune_seed import RESULT_FILE, SELECTION, Bench, selected_on, tune_seed
@@ -46,11 +44,11 @@ def run(given: Mapping[str, str], console: Console) -> int:
     """Carry out `tune`; returns the exit code."""
     tracking = Tracking.connect() if given.get("config") or given.get("init_prompt") else None
     checked = prepare(given, tracking)
+    processes = process_count(checked.config)
     if checked.config.dry_run:
         console.print(dry_run(checked), highlight=False, markup=False, soft_wrap=True)
         return 0
     tracking = tracking or Tracking.connect()
-    processes = process_count(checked.config)
     if processes > 1 and not is_worker():
         if not checked.config.rerun and (done := tracking.finished(checked.address)):
             return announce(point_to(tracking, checked, done, None), tracking, console)
@@ -73,12 +71,12 @@ def execute(plan: TunePlan, tracking: Tracking, console: Console, parent: Run | 
     config = plan.config
     torch.set_num_threads(config.threads or torch.get_num_threads())
     accelerator = accelerator_for(config)
-    if not accelerator.is_main_process:
-        return Outcome("", False, _tune_all(plan, tracking, Run(), accelerator, console))
-    address = plan.address
-    if not config.rerun and (done := tracking.finished(address)):
-        return point_to(tracking, plan, done, parent)
+    address, main = plan.address, accelerator.is_main_process
+    if done := on_main(lambda: None if config.rerun else tracking.finished(address)):
+        return point_to(tracking, plan, done, parent) if main else Outcome("", True, Summary(plan.title, (), {}))
     with alone(address):
+        if not main:
+            return Outcome("", False, _tune_all(plan, tracking, Run(), accelerator, console))
         tags = {"skillneurons.stage": "tune", ADDRESS: address, **environment(accelerator, config)}
         with tracking.run(f"tune {plan.title}", tags, parent, adopt=parent is None) as run:
             for old in tracking.supersede(address, run):
@@ -91,8 +89,7 @@ def execute(plan: TunePlan, tracking: Tracking, console: Console, parent: Run | 
 def point_to(tracking: Tracking, plan: TunePlan, done: str, parent: Run | None) -> Outcome:
     """Name the finished run; a run that `mlflow run` made for us only points to it."""
     tracking.point("tune", plan.title, done, parent)
-    children = (tracking.tag(done, CHILDREN) or "").split(",")
-    results = [SeedResult.from_dict(json.loads(tracking.text(child, RESULT_FILE))) for child in children]
+    results = [_seed_result(tracking, child) for child in tracking.children(done)]
     return Outcome(done, True, Summary.of(plan.title, results))
 
 
@@ -151,8 +148,16 @@ def accelerator_for(config: TuneConfig) -> Accelerator:
 
 
 def process_count(config: TuneConfig | DiscoverConfig) -> int:
-    """The processes asked for; by default one a GPU, or one."""
-    return config.processes or (max(1, torch.cuda.device_count()) if config.device_type == "cuda" else 1)
+    """The processes asked for; by default one a GPU, or one.
+
+    Raises:
+        InputError: more than there are GPUs to compute on.
+    """
+    gpus = torch.cuda.device_count() if config.device_type == "cuda" else 0
+    if 0 < gpus < config.processes and not is_worker():
+        must, do = f"processes is at most {gpus}, the GPUs of this machine", "Ask for fewer, or add device=cpu."
+        raise InputError(must, str(config.processes), do)
+    return config.processes or max(1, gpus)
 
 
 def environment(accelerator: Accelerator, config: StageConfig) -> dict[str, str]:
@@ -191,9 +196,8 @@ def _tune_all(plan: TunePlan, tracking: Tracking, run: Run, accelerator: Acceler
     with TuneDisplay(plan.config.seeds, console, silent=not main) as display:
         for seed in plan.config.seeds:
             # another command may have this seed among its own: wait, then take its result
-            with alone(plan.seed_address(seed), wait=True) if main else nullcontext():
-                done = _finished_seed(plan, seed, tracking, main)
-                if done:
+            with alone(plan.seed_address(seed), wait=True):
+                if done := _finished_seed(plan, seed, tracking):
                     display.note(seed, f"finished as run {done}")
                     results += [_reuse(tracking, run, done)] if main else []
                 else:
@@ -242,11 +246,8 @@ def _in_child(lazy: _LazyBench, seed: int, tracking: Tracking, parent: Run, disp
     return result
 
 
-def _finished_seed(plan: TunePlan, seed: int, tracking: Tracking, main: bool) -> str | None:
-    """The finished run of a seed, if there is one; the main process asks, all processes hear."""
-    found = [tracking.finished(plan.seed_address(seed)) if main and not plan.config.rerun else None]
-    broadcast_object_list(found)
-    return found[0]
+def _finished_seed(plan: TunePlan, seed: int, tracking: Tracking) -> str | None:
+    return on_main(lambda: None if plan.config.rerun else tracking.finished(plan.seed_address(seed)))
 
 
 def _reuse(tracking: Tracking, parent: Run, run_id: str) -> SeedResult:
@@ -254,6 +255,10 @@ def _reuse(tracking: Tracking, parent: Run, run_id: str) -> SeedResult:
     old = tracking.tag(run_id, PARENT)
     if old is None or tracking.client.get_run(old).info.status != "FINISHED":
         Run(tracking.client, run_id).tags({PARENT: parent.id})
+    return _seed_result(tracking, run_id)
+
+
+def _seed_result(tracking: Tracking, run_id: str) -> SeedResult:
     return SeedResult.from_dict(json.loads(tracking.text(run_id, RESULT_FILE)))
 
 

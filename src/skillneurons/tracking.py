@@ -10,10 +10,11 @@ import json
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ from mlflow import MlflowClient, set_tracking_uri
 from mlflow.artifacts import download_artifacts, load_text
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_TAG_VAL_LENGTH
+from sqlalchemy.engine import make_url
 
 from skillneurons import views, yaml_text
 from skillneurons.data import Split
@@ -42,9 +46,13 @@ STOPPED = "skillneurons.stopped"
 SAME_AS = "skillneurons.same_as"
 SUPERSEDED = "skillneurons.superseded_by"
 HOST = "skillneurons.host"
+HOLDS = "skillneurons.holds"  # the artifacts a run had when it finished
+CHILDREN = "skillneurons.children"
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 TABLES = "mlflow.loggedArtifacts"  # by this the UI knows a JSON file for a table
+PAGE = 1000  # entries a request
+MAX_NAME = 250  # characters of a run's name that every kind of store holds
 DEFAULT_URI = "sqlite:///mlflow.db"
 DEFAULT_EXPERIMENT = "skillneurons"
 
@@ -64,7 +72,7 @@ class Tracking:
         """Connect as MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_ID or _NAME say; by default a local SQLite.
 
         Raises:
-            InputError: the store cannot be reached.
+            InputError: the store cannot be reached, or holds no such experiment or no run MLFLOW_RUN_ID.
         """
         uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
         set_tracking_uri(uri)
@@ -73,6 +81,7 @@ class Tracking:
                 client = MlflowClient(uri)
                 experiment_id = _experiment(client)
                 _dress(client, experiment_id)
+                _check_adopted(client)
                 return cls(client, experiment_id)
         except InputError:
             raise
@@ -98,6 +107,7 @@ class Tracking:
         `resume` an older run goes on.
         """
         run_id = resume or (os.environ.get("MLFLOW_RUN_ID") if adopt else None)
+        name = _shortened(name, MAX_NAME)
         tags = {"mlflow.runName": name, HOST: socket.gethostname(), **tags}
         if parent is not None:
             tags[PARENT] = parent.id
@@ -119,6 +129,7 @@ class Tracking:
         except BaseException as error:
             run.end("FAILED", _first_line(error))
             raise
+        run.tags({HOLDS: "\n".join(self._artifacts(run.id))})
         run.end("FINISHED")
 
     @property
@@ -138,9 +149,15 @@ class Tracking:
         return None
 
     def finished(self, address: str) -> str | None:
-        """The id of the newest FINISHED run with this address that did the work itself."""
-        runs = self._with_address(address, "FINISHED")
-        return next((run.info.run_id for run in runs if SAME_AS not in run.data.tags), None)
+        """The id of the newest FINISHED run with this address that did the work itself and still holds it."""
+        for run in self._with_address(address, "FINISHED"):
+            if SAME_AS in run.data.tags:
+                continue
+            if not (lost := self.lost(run.info.run_id)):
+                return str(run.info.run_id)
+            text = f"run {run.info.run_id} finished the same, but {lost} has been deleted: it cannot be used again"
+            print(f"skillneurons: {text}", file=sys.stderr)
+        return None
 
     def point(self, stage: str, title: str, done: str, parent: "Run | None" = None) -> None:
         """Where a run is expected of a command that had finished: one that points to the run that did it.
@@ -184,14 +201,19 @@ class Tracking:
             InputError: there is no such run.
         """
         try:
-            tags: Mapping[str, str] = self.client.get_run(run_id).data.tags
+            tags = self.client.get_run(run_id).data.tags
         except MlflowException as error:
             raise InputError(
                 "runs:/<id> names a run of this tracking store",
                 f"runs:/{run_id} ({_first_line(error)})",
                 "Copy the id from the MLflow UI, and check MLFLOW_TRACKING_URI.",
             ) from error
-        return tags.get(key)
+        return _joined(tags, key)
+
+    def children(self, run_id: str) -> list[str]:
+        """The runs whose work a run is made of; none of one that did it alone."""
+        told = self.tag(run_id, CHILDREN)
+        return told.split(",") if told else []
 
     def text(self, run_id: str, path: str) -> str:
         """A text artifact of a run.
@@ -231,9 +253,39 @@ class Tracking:
             Path(found).rename(folder)
 
     def _with_address(self, address: str, status: str) -> list[Any]:
-        everywhere = [experiment.experiment_id for experiment in self.client.search_experiments()]
         where = f"tags.`{ADDRESS}` = '{address}' and attributes.status = '{status}'"
-        return list(self.client.search_runs(everywhere, where, order_by=["attributes.start_time DESC"]))
+        everywhere = [experiment.experiment_id for experiment in every(self.client.search_experiments)]
+        found: list[Any] = []
+        for start in range(0, len(everywhere), PAGE):
+            found += every(self.client.search_runs, everywhere[start : start + PAGE], where)
+        return sorted(found, key=lambda run: int(run.info.start_time), reverse=True)
+
+    def _artifacts(self, run_id: str) -> list[str]:
+        """Files of a run and of its folders; what lies deeper belongs to one of those."""
+        top = self.client.list_artifacts(run_id)
+        below = (self.client.list_artifacts(run_id, one.path) if one.is_dir else [one] for one in top)
+        return [file.path for files in below for file in files]
+
+    def lost(self, run_id: str) -> str | None:
+        """What is gone of a finished run's artifacts, or of its children's."""
+        for one in (run_id, *self.children(run_id)):
+            try:
+                gone = set((self.tag(one, HOLDS) or "").split("\n")) - {"", *self._artifacts(one)}
+            except InputError:
+                return f"run {one}, which it is made of,"
+            if gone:
+                return f"{min(gone)} of run {one}"
+        return None
+
+
+def every(search: Callable[..., Any], *args: Any) -> list[Any]:
+    """All that one of the client's searches finds, page by page: it answers with a first page alone."""
+    page = search(*args, max_results=PAGE)
+    found = list(page)
+    while page.token:
+        page = search(*args, max_results=PAGE, page_token=page.token)
+        found += page
+    return found
 
 
 class Run:
@@ -243,16 +295,25 @@ class Run:
         self._client, self.id = client, run_id
 
     def tags(self, tags: Mapping[str, object]) -> None:
-        """Set tags in one request."""
+        """Set tags in one request; `Tracking.tag` joins what is too long for one."""
         if self._client is not None:
-            self._client.log_batch(self.id, tags=[RunTag(k, str(v)[:8000]) for k, v in tags.items()])
+            pieces = [RunTag(*piece) for key, value in tags.items() for piece in _pieces(key, str(value))]
+            for start in range(0, len(pieces), 100):
+                self._client.log_batch(self.id, tags=pieces[start : start + 100])
 
     def params(self, params: Mapping[str, object]) -> None:
-        """Log parameters that the run does not have yet: `mlflow run` has logged what the user gave."""
+        """Log parameters that the run does not have yet: `mlflow run` has logged what the user gave.
+
+        One that is too long for the store ends in an ellipsis: `config.yaml` has it whole.
+        """
         if self._client is None:
             return
         there = self._client.get_run(self.id).data.params
-        new = [Param(key, str(value)) for key, value in params.items() if key not in there]
+        new = [
+            Param(key, _shortened(str(value), MAX_PARAM_VAL_LENGTH))
+            for key, value in params.items()
+            if key not in there
+        ]
         for start in range(0, len(new), 100):
             self._client.log_batch(self.id, params=new[start : start + 100])
 
@@ -293,7 +354,9 @@ class Run:
             self._client.log_dict(self.id, {"columns": list(frame.columns), "data": rows}, path)
             tables = json.loads(self._client.get_run(self.id).data.tags.get(TABLES, "[]"))
             told = {"path": path, "type": "table"}
-            self.tags({TABLES: json.dumps([*tables, *([] if told in tables else [told])])})
+            listed = json.dumps([*tables, *([] if told in tables else [told])])
+            if len(listed) <= MAX_TAG_VAL_LENGTH:  # the UI reads it as one value: better one table less
+                self.tags({TABLES: listed})
 
     def parquet(self, frame: pd.DataFrame, path: str) -> None:
         """A table as a Parquet artifact."""
@@ -327,13 +390,16 @@ class Run:
     def artifact_path(self, path: str) -> str:
         """Where an artifact can be opened: a local path where the store is local, else its address."""
         uri = self._client.get_run(self.id).info.artifact_uri if self._client else ""
-        return f"{uri.removeprefix('file://')}/{path}"
+        return f"{local_file_uri_to_path(uri)}/{path}"
 
 
 def fail_adopted(reason: str) -> None:
     """Mark the run that `mlflow run` made for this process FAILED, the reason in a tag; else nothing."""
-    if run_id := os.environ.get("MLFLOW_RUN_ID"):
-        Run(Tracking.connect().client, run_id).end("FAILED", reason)
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    # what is wrong may be the store or that run itself; it has been said
+    with contextlib.suppress(InputError, MlflowException):
+        if run_id:
+            Run(Tracking.connect().client, run_id).end("FAILED", reason)
 
 
 def _dataset(split: Split) -> DatasetInput:
@@ -355,10 +421,11 @@ def _counts(split: Split) -> list[int]:
 @contextlib.contextmanager
 def _first_touch(uri: str) -> Iterator[None]:
     # MLflow's SQLite migration is not safe for several processes at once: one does it, the others wait.
-    if not uri.startswith("sqlite:///"):
+    file = (make_url(uri).database or "").removeprefix("file:") if uri.startswith("sqlite") else ""
+    if file in ("", ":memory:"):
         yield
         return
-    database = Path(uri.removeprefix("sqlite:///"))
+    database = Path(file)
     if not database.parent.is_dir():
         raise InputError("the folder of a SQLite tracking store exists", str(database.parent), "Make it first.")
     with FileLock(f"{database}.lock"):
@@ -367,15 +434,43 @@ def _first_touch(uri: str) -> Iterator[None]:
 
 def _experiment(client: MlflowClient) -> str:
     if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
-        return experiment_id
+        return _active(_known(client, experiment_id), "MLFLOW_EXPERIMENT_ID")
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
     for _ in range(2):
         if found := client.get_experiment_by_name(name):
-            return str(found.experiment_id)
+            return _active(found, "MLFLOW_EXPERIMENT_NAME")
         # another process may make it between the question and the answer
         with contextlib.suppress(MlflowException):
             return str(client.create_experiment(name))
-    raise InputError("the experiment can be made", name, "Restore it if it was deleted, or choose another.")
+    raise InputError("the experiment can be made", name, "Choose another: MLFLOW_EXPERIMENT_NAME.")
+
+
+def _known(client: MlflowClient, experiment_id: str) -> Any:
+    try:
+        return client.get_experiment(experiment_id)
+    except MlflowException as error:
+        must, do = "MLFLOW_EXPERIMENT_ID names an experiment of this store", "Unset it, or copy the id from the UI."
+        raise InputError(must, f"{experiment_id} ({_first_line(error)})", do) from error
+
+
+def _active(experiment: Any, variable: str) -> str:
+    if experiment.lifecycle_stage != "active":
+        do = f"Restore it (mlflow experiments restore -x {experiment.experiment_id}), or name another: {variable}."
+        got = f"{experiment.name}, which has been deleted"
+        raise InputError("the experiment that runs go to is there", got, do)
+    return str(experiment.experiment_id)
+
+
+def _check_adopted(client: MlflowClient) -> None:
+    if not (run_id := os.environ.get("MLFLOW_RUN_ID")):
+        return
+    try:
+        stage = client.get_run(run_id).info.lifecycle_stage
+    except MlflowException as error:
+        stage = _first_line(error)
+    if stage != "active":
+        must = "MLFLOW_RUN_ID names the run that mlflow run has made for this command"
+        raise InputError(must, f"{run_id} ({stage})", "Unset it: the command then makes a run of its own.")
 
 
 def _dress(client: MlflowClient, experiment_id: str) -> None:
@@ -385,6 +480,25 @@ def _dress(client: MlflowClient, experiment_id: str) -> None:
         # another process may set it at this moment, or this user may not: no reason to do no work
         with contextlib.suppress(MlflowException):
             client.set_experiment_tag(experiment_id, key, views.TAGS[key])
+
+
+def _pieces(key: str, value: str) -> Iterator[tuple[str, str]]:
+    """A tag as the store takes it: a full piece is followed by the next, `key.2` and so on."""
+    for number, start in enumerate(range(0, len(value) + 1, MAX_TAG_VAL_LENGTH), 1):
+        yield key if number == 1 else f"{key}.{number}", value[start : start + MAX_TAG_VAL_LENGTH]
+
+
+def _joined(tags: Mapping[str, str], key: str) -> str | None:
+    found = piece = tags.get(key)
+    number = 2
+    while found is not None and piece is not None and len(piece) == MAX_TAG_VAL_LENGTH:
+        piece = tags.get(f"{key}.{number}", "")
+        found, number = found + piece, number + 1
+    return found
+
+
+def _shortened(value: str, limit: int) -> str:
+    return value if len(value) <= limit else f"{value[: limit - 1]}…"
 
 
 def _let_go(interrupt: BaseException | None) -> None:

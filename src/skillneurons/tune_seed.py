@@ -1,7 +1,9 @@
 """One seed of a tune command: tune or take up again, compare, save the prompt, register it."""
 
+import contextlib
 import json
-import resource
+import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +33,7 @@ from skillneurons.tuning import Progress, Tuned, tune
 
 RESULT_FILE = "result.json"
 SELECTION = "skillneurons.selection"  # a tag: which rows the prompts were selected on
+PROCESS = Path("/proc/self")
 CONTENT_FREE = ("", "N/A", "[MASK]")  # Zhao et al. 2021 average over these
 
 
@@ -101,6 +104,7 @@ def tune_seed(
     `result.json` is written last: a run without it is not a whole one.
     """
     plan = bench.plan
+    reset_peak_memory(bench.accelerator.device)
     checkpoint = FileCheckpoint(plan.seed_address(seed))
     curves = _Curves(run)
 
@@ -126,6 +130,7 @@ def tune_seed(
     others = {**unprompted, "random prompt": bench.scores(bench.random_prompt(seed), "test")}
     result = _result(plan, seed, run, tuned, scores, others)
     if bench.accelerator.is_main_process:
+        run.metrics({"peak_memory_mb": peak_memory_mb(bench.accelerator.device)}, tuned.steps)
         result = _record(plan, tracking, run, tuned, scores, others, result)
         checkpoint.drop()
     return result
@@ -143,11 +148,25 @@ def predictions(split: Split, labels: tuple[str, ...], scores: torch.Tensor) -> 
     return frame.assign(**{f"score_{name}": scores[:, i].numpy() for i, name in enumerate(labels)})
 
 
-def peak_memory_mb() -> float:
-    """Most memory this process has held, in MiB: on the device where there is one, else resident."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+def reset_peak_memory(device: torch.device) -> None:
+    """Have `peak_memory_mb` count from here on: the runs before this one in the process are not its own."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with contextlib.suppress(OSError):
+        (PROCESS / "clear_refs").write_text("5")  # VmHWM alone, see proc_pid_clear_refs(5)
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Most memory this process has held since the reset, in MiB: on a GPU what torch allocated, else resident.
+
+    NaN where the system keeps no peak that can be reset: only Linux does.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if not os.access(PROCESS / "clear_refs", os.W_OK):
+        return float("nan")
+    peak = re.search(r"VmHWM:\s+(\d+) kB", (PROCESS / "status").read_text())
+    return int(peak[1]) / 2**10 if peak else float("nan")
 
 
 class _Curves:
@@ -215,7 +234,7 @@ def _record(
     last = tuned.steps
     final = result.dev.metrics("dev") | result.test.metrics("test")
     final |= {f"test/{slug(name)}/accuracy": value.value for name, value in result.baselines.items()}
-    run.metrics(final | {"seconds": tuned.seconds, "peak_memory_mb": peak_memory_mb()}, last)
+    run.metrics(final | {"seconds": tuned.seconds}, last)
     run.figure(learning_curves({result.seed: result.curve}, result.dev.majority), "figures/learning_curves.png")
     for role, role_scores in scores.items():
         run.parquet(predictions(plan.splits[role], plan.task.labels, role_scores), f"predictions/{role}.parquet")
