@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from conftest import QUICK, words
+from skillneurons.checkpoints import alone
 from skillneurons.cli import main
 from skillneurons.data import half_a, load_splits
 from skillneurons.errors import InputError
@@ -264,6 +265,17 @@ def test_a_seed_whose_prompt_is_gone_is_tuned_again_by_the_same_command(workplac
     assert torch.equal(prompts[1].embeddings, before)
     assert tune(tiny_roberta, seeds="0,1") == 0
     assert len(parents()) == 2, "what is whole is used again"
+
+
+def test_a_second_command_of_several_processes_is_refused_before_they_start(workplace, tiny_roberta, capfd):
+    assert tune(tiny_roberta, dry_run="true") == 0
+    address = capfd.readouterr().out.split()[-1]
+    with alone(address):
+        assert tune(tiny_roberta, processes=2) == 2
+    said = [line for line in capfd.readouterr().err.splitlines() if "INFO" not in line]
+    assert len(said) == 1
+    assert "one process at a time works on one configuration" in said[0]
+    assert not every_run()
 
 
 def test_rerun_works_again_and_agrees_to_the_bit(workplace, tiny_roberta):

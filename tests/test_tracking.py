@@ -1,5 +1,7 @@
 """The tracking store as it comes: full, deleted from, cleaned, in a folder with a space."""
 
+import os
+import shlex
 import shutil
 import sqlite3
 from pathlib import Path
@@ -102,6 +104,8 @@ def test_a_run_is_as_whole_as_its_children(tracking, capsys):
     parent = finish(tracking, **{CHILDREN: ",".join(children)})
     assert tracking.finished("abc") == parent
     tracking.client.delete_run(children[0])
+    assert tracking.finished("abc") is None
+    assert f"run {children[0]} has been deleted" in capsys.readouterr().err
     tracking.client.restore_run(children[0])
     assert tracking.finished("abc") == parent
     shutil.rmtree(Run(tracking.client, children[1]).artifact_path(""))
@@ -192,6 +196,7 @@ def test_a_folder_with_a_space_holds_one_database_and_one_lock(workplace, schema
     assert (folder / "mlflow.db.lock").is_file()
     assert Path(Run(tracking.client, run).artifact_path("result.yaml")).is_file()
     assert tracking.finished("abc") == run
+    assert shlex.split(tracking.ui)[-1] == os.environ["MLFLOW_TRACKING_URI"]
 
 
 def test_no_file_is_made_of_a_database_in_memory(workplace, monkeypatch):

@@ -48,7 +48,7 @@ def run(given: Mapping[str, str], console: Console) -> int:
         console.print(dry_run(checked), highlight=False, markup=False, soft_wrap=True)
         return 0
     if processes > 1 and not is_worker() and (config.rerun or not tracking.finished(checked.address)):
-        return launch("discover", given, processes, cpu=config.device_type == "cpu")
+        return launch("discover", given, processes, cpu=config.device_type == "cpu", address=checked.address)
     run_id, reused = execute(checked, tracking, console)
     if reused and run_id:
         console.print(f"This configuration has finished as run {run_id}; rerun=true works it again.", soft_wrap=True)

@@ -52,7 +52,7 @@ def run(given: Mapping[str, str], console: Console) -> int:
     if processes > 1 and not is_worker():
         if not checked.config.rerun and (done := tracking.finished(checked.address)):
             return announce(point_to(tracking, checked, done, None), tracking, console)
-        return launch("tune", given, processes, cpu=checked.config.device_type == "cpu")
+        return launch("tune", given, processes, cpu=checked.config.device_type == "cpu", address=checked.address)
     return announce(execute(checked, tracking, console), tracking, console)
 
 

@@ -8,6 +8,7 @@ import contextlib
 import gc
 import json
 import os
+import shlex
 import shutil
 import socket
 import sys
@@ -118,6 +119,7 @@ class Tracking:
         run.tags(tags)
         try:
             yield run
+            run.tags({HOLDS: "\n".join(self._artifacts(run.id))})
         except KeyboardInterrupt as interrupt:
             _let_go(interrupt)
             run.end("KILLED", "interrupted; the same command resumes")
@@ -129,7 +131,6 @@ class Tracking:
         except BaseException as error:
             run.end("FAILED", _first_line(error))
             raise
-        run.tags({HOLDS: "\n".join(self._artifacts(run.id))})
         run.end("FINISHED")
 
     @property
@@ -138,15 +139,14 @@ class Tracking:
         uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
         if uri.startswith("http"):
             return views.page(uri, self.experiment_id)
-        return f"mlflow ui --backend-store-uri {uri}"
+        return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
     def reopen(self, run_id: str | None) -> str | None:
         """Set an existing run RUNNING again; None where there is none, or it has been deleted."""
-        with contextlib.suppress(MlflowException):
-            if run_id and self.client.get_run(run_id).info.lifecycle_stage == "active":
-                self.client.update_run(run_id, status="RUNNING")
-                return run_id
-        return None
+        if not run_id or not self._there(run_id):
+            return None
+        self.client.update_run(run_id, status="RUNNING")
+        return run_id
 
     def finished(self, address: str) -> str | None:
         """The id of the newest FINISHED run with this address that did the work itself and still holds it."""
@@ -267,15 +267,18 @@ class Tracking:
         return [file.path for files in below for file in files]
 
     def lost(self, run_id: str) -> str | None:
-        """What is gone of a finished run's artifacts, or of its children's."""
+        """What is gone of a finished run's artifacts, or of the runs that it is made of."""
         for one in (run_id, *self.children(run_id)):
-            try:
-                gone = set((self.tag(one, HOLDS) or "").split("\n")) - {"", *self._artifacts(one)}
-            except InputError:
-                return f"run {one}, which it is made of,"
-            if gone:
+            if not self._there(one):
+                return f"run {one}"
+            if gone := set((self.tag(one, HOLDS) or "").split("\n")) - {"", *self._artifacts(one)}:
                 return f"{min(gone)} of run {one}"
         return None
+
+    def _there(self, run_id: str) -> bool:
+        with contextlib.suppress(MlflowException):
+            return bool(self.client.get_run(run_id).info.lifecycle_stage == "active")
+        return False
 
 
 def every(search: Callable[..., Any], *args: Any) -> list[Any]:
