@@ -153,7 +153,7 @@ def reset_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with contextlib.suppress(OSError):
-        (PROCESS / "clear_refs").write_text("5")  # VmHWM alone, see proc_pid_clear_refs(5)
+        (PROCESS / "clear_refs").write_text("5", encoding="utf-8")  # VmHWM alone, see proc_pid_clear_refs(5)
 
 
 def peak_memory_mb(device: torch.device) -> float:
@@ -165,7 +165,7 @@ def peak_memory_mb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     if not os.access(PROCESS / "clear_refs", os.W_OK):
         return float("nan")
-    peak = re.search(r"VmHWM:\s+(\d+) kB", (PROCESS / "status").read_text())
+    peak = re.search(r"VmHWM:\s+(\d+) kB", (PROCESS / "status").read_text(encoding="utf-8"))
     return int(peak[1]) / 2**10 if peak else float("nan")
 
 
