@@ -47,7 +47,19 @@ def verdict(ours: list[int], theirs: list[int]) -> Verdict:
         Pair(seed, "a", "b", scored(one), scored(other), compared(one, other))
         for seed, (one, other) in enumerate(zip(ours, theirs, strict=True))
     ]
-    return Verdict("made up", 2, 0, trial, trial, [scored(one) for one in ours], N, 0.5, pairs, [1.0] * len(pairs))
+    return Verdict(
+        title="made up",
+        complete=2,
+        pruned=0,
+        winner=trial,
+        first=trial,
+        seeds=range(len(pairs)),
+        winner_test=[scored(one) for one in ours],
+        dev_n=N,
+        dev_majority=0.5,
+        pairs=pairs,
+        adjusted=[1.0] * len(pairs),
+    )
 
 
 @pytest.mark.parametrize(("right", "low", "high"), [((40, 40, 30), None, 1.0), ((0, 0, 10), 0.0, None)])
