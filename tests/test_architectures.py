@@ -18,7 +18,7 @@ SAMPLE = {
     ("decoder_only", "bamba"): WORKS,  # state spaces with an FFN in each layer
     ("decoder_only", "mamba"): NO_FFN,  # as wide as configured, and no FFN
     ("decoder_only", "zamba"): NO_FFN,  # its FFNs lead to a state space, in some layers
-    ("decoder_only", "xlnet"): r"got shapes \[\(4, 2\)\]",  # rows last
+    ("encoder_decoder", "fsmt"): r"got shapes \[\(5, 2\)\]",  # rows last
 }
 
 

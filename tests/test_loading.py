@@ -14,6 +14,7 @@ import yaml
 import tiny_models
 from skillneurons import references
 from skillneurons.errors import InputError
+from skillneurons.estimate import _shape
 from skillneurons.loading import describe
 
 SHIPPED = Path(__file__).parents[1] / "experiments" / "models"
@@ -201,6 +202,14 @@ def test_the_family(architecture: str, saved_as: list[str] | None, family: str, 
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": saved_as}))
     assert describe(str(tmp_path)).family == family
+
+
+@pytest.mark.parametrize(("architecture", "layers"), [("bert2bert", 6), ("gemma3", 3), ("t5", 5), ("gpt2", 3)])
+def test_the_cost_is_read_from_nested_configurations(architecture: str, layers: int, tmp_path: Path) -> None:
+    info = describe(str(tiny_models.build(architecture, tmp_path)))
+    model = info.load().model
+    multiplied = model.num_parameters() - model.get_input_embeddings().weight.numel()
+    assert _shape(info) == (multiplied, 32, layers)
 
 
 def test_models_that_no_family_can_use(tmp_path: Path) -> None:

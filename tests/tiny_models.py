@@ -116,18 +116,27 @@ KINDS: dict[str, Callable[[], tuple[Tokenizer, Any]]] = {
 }
 
 BARE: tuple[str, str | None] = ("$A", None)
+WORDS_FRAMED = ("word_level", "<s> $A </s>", "<s> $A </s> $B:1 </s>:1")
+BYTES_FRAMED = ("byte_level", "<s> $A </s>", "<s> $A </s> </s> $B </s>")
 # kind, template of one text, template of two; as the real tokenizers of these architectures have them
 TOKENIZERS: dict[str, tuple[str, str, str | None]] = {
-    "roberta": ("byte_level", "<s> $A </s>", "<s> $A </s> </s> $B </s>"),
-    "bert": ("word_level", "<s> $A </s>", "<s> $A </s> $B:1 </s>:1"),
-    "albert": ("word_level", "<s> $A </s>", "<s> $A </s> $B:1 </s>:1"),
+    "roberta": BYTES_FRAMED,
+    "bert": WORDS_FRAMED,
+    "albert": WORDS_FRAMED,
     "t5": ("metaspace", "$A </s>", "$A </s> $B </s>"),
     "t5_gated": ("metaspace", "$A </s>", "$A </s> $B </s>"),
-    "bart": ("byte_level", "<s> $A </s>", "<s> $A </s> </s> $B </s>"),
+    "bart": BYTES_FRAMED,
     "gpt2": ("byte_level", *BARE),
     "opt": ("byte_level", "</s> $A", None),
     "llama": ("metaspace", "<s> $A", None),
     "gemma2": ("metaspace", "<s> $A </s>", None),
+    # siblings of these
+    **dict.fromkeys(("mobilebert", "roformer", "nystromformer", "nystromformer-conv", "mra"), WORDS_FRAMED),
+    **dict.fromkeys(("esm", "fnet", "ibert", "bert2bert"), WORDS_FRAMED),
+    **dict.fromkeys(("roberta-causal", "longformer", "longformer-encoder-decoder"), BYTES_FRAMED),
+    **dict.fromkeys(("mpt", "ctrl", "xlnet", "cpmant", "reformer"), ("byte_level", *BARE)),
+    **dict.fromkeys(("gemma3", "gemma4"), ("metaspace", "<s> $A", None)),
+    "fsmt": ("metaspace", "$A </s>", "$A </s> $B </s>"),
 }
 
 
@@ -211,6 +220,66 @@ def _gemma2(tokenizer: Any) -> Any:
     return transformers.Gemma2ForCausalLM(config)
 
 
+PLAIN = {"intermediate_size": FFN, "max_position_embeddings": POSITIONS}
+
+
+def _masked(name: str, tokenizer: Any, **more: Any) -> Any:
+    config = getattr(transformers, f"{name}Config")(**{**COMMON, **PLAIN, **_ids(tokenizer), **more})
+    return transformers.AutoModelForMaskedLM.from_config(config)
+
+
+def _causal(name: str, tokenizer: Any, **more: Any) -> Any:
+    config = getattr(transformers, f"{name}Config")(**{**_ids(tokenizer), **more})
+    return transformers.AutoModelForCausalLM.from_config(config)
+
+
+def _bert2bert(tokenizer: Any) -> Any:
+    encoder = transformers.BertConfig(**COMMON, **PLAIN, **_ids(tokenizer))
+    decoder = transformers.BertConfig(**COMMON, **PLAIN, **_ids(tokenizer), is_decoder=True, add_cross_attention=True)
+    start = {"decoder_start_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    config = transformers.EncoderDecoderConfig(encoder=encoder.to_dict(), decoder=decoder.to_dict(), **start)
+    return transformers.EncoderDecoderModel(config)
+
+
+def _fsmt(tokenizer: Any) -> Any:
+    sizes = {"d_model": HIDDEN, "encoder_layers": LAYERS, "decoder_layers": 2, "max_position_embeddings": POSITIONS}
+    more = {f"{side}_{what}": value for side in ("encoder", "decoder") for what, value in _FSMT_SIDE.items()}
+    ids = {**_ids(tokenizer), "decoder_start_token_id": tokenizer.eos_token_id}
+    vocabulary = ids.pop("vocab_size")
+    words = {"langs": ["en", "de"], "src_vocab_size": vocabulary, "tgt_vocab_size": vocabulary}
+    return transformers.FSMTForConditionalGeneration(transformers.FSMTConfig(**sizes, **more, **words, **ids))
+
+
+_FSMT_SIDE = {"ffn_dim": FFN, "attention_heads": HEADS}
+
+
+def _longformer_encoder_decoder(tokenizer: Any) -> Any:
+    sizes = {"d_model": HIDDEN, "encoder_layers": LAYERS, "decoder_layers": 2, "attention_window": 8}
+    more = {f"{side}_{what}": value for side in ("encoder", "decoder") for what, value in _FSMT_SIDE.items()}
+    positions = {"max_encoder_position_embeddings": 96, "max_decoder_position_embeddings": 16}
+    ids = {**_ids(tokenizer), "decoder_start_token_id": tokenizer.eos_token_id}
+    return transformers.LEDForConditionalGeneration(transformers.LEDConfig(**sizes, **more, **positions, **ids))
+
+
+def _gemma(number: int, tokenizer: Any) -> Any:
+    """Gemma 3 as it comes, the text model within one of images; Gemma 4 with token ids in every layer."""
+    sizes = {**COMMON, **PLAIN, "num_key_value_heads": 2, "head_dim": 8, **_ids(tokenizer)}
+    if number == 4:
+        layers = {"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 8, "global_head_dim": 8}
+        vocabulary = {"vocab_size_per_layer_input": len(tokenizer)}
+        config: Any = transformers.Gemma4TextConfig(**{**sizes, "num_hidden_layers": 6}, **layers, **vocabulary)
+        return transformers.Gemma4ForCausalLM(config)
+    seeing = {**COMMON, "intermediate_size": FFN, "image_size": 28, "patch_size": 14}
+    config = transformers.Gemma3Config(text_config=sizes, vision_config=seeing, mm_tokens_per_image=4)
+    return transformers.Gemma3ForConditionalGeneration(config)
+
+
+_DECODER = {"n_embd": HIDDEN, "n_head": HEADS, "n_layer": LAYERS, "n_positions": POSITIONS}
+_BILLION = {"hidden_size": HIDDEN, "embedding_size": 16, "true_hidden_size": HIDDEN, "intra_bottleneck_size": HIDDEN}
+_NYSTROM = {"num_landmarks": 8, "segment_means_seq_len": 8}
+_PROTEIN = {"token_dropout": True, "mask_token_id": 4, "position_embedding_type": "rotary"}
+_AXES = {"axial_pos_shape": (8, 8), "axial_pos_embds_dim": (16, 16), "is_decoder": True, "attn_layers": ["local"] * 2}
+
 MODELS: dict[str, Callable[[Any], Any]] = {
     "roberta": _roberta,
     "bert": _bert,
@@ -224,3 +293,29 @@ MODELS: dict[str, Callable[[Any], Any]] = {
     "gemma2": _gemma2,
 }
 ARCHITECTURES = tuple(MODELS)
+
+# architectures of which one thing is unusual: how positions, padding or token ids reach the scores
+MODELS |= {
+    "roberta-causal": lambda t: _causal(
+        "Roberta", t, **COMMON, **{**PLAIN, "max_position_embeddings": POSITIONS + 2}, is_decoder=True
+    ),
+    "mobilebert": lambda t: _masked("MobileBert", t, **_BILLION),
+    "roformer": lambda t: _masked("RoFormer", t),
+    "longformer": lambda t: _masked("Longformer", t, attention_window=8, max_position_embeddings=POSITIONS + 2),
+    "nystromformer": lambda t: _masked("Nystromformer", t, **_NYSTROM, conv_kernel_size=1),
+    "nystromformer-conv": lambda t: _masked("Nystromformer", t, **_NYSTROM, conv_kernel_size=5),
+    "mra": lambda t: _masked("Mra", t),
+    "esm": lambda t: _masked("Esm", t, **_PROTEIN),
+    "fnet": lambda t: _masked("FNet", t),
+    "ibert": lambda t: _masked("IBert", t),
+    "mpt": lambda t: _causal("Mpt", t, d_model=HIDDEN, n_heads=HEADS, n_layers=LAYERS, max_seq_len=POSITIONS),
+    "ctrl": lambda t: _causal("CTRL", t, **_DECODER, dff=FFN),
+    "xlnet": lambda t: _causal("XLNet", t, d_model=HIDDEN, n_layer=LAYERS, n_head=HEADS, d_inner=FFN),
+    "cpmant": lambda t: _causal("CpmAnt", t, **COMMON, dim_head=8, dim_ff=FFN),
+    "reformer": lambda t: _causal("Reformer", t, **COMMON, **_AXES, attention_head_size=8, feed_forward_size=FFN),
+    "bert2bert": _bert2bert,
+    "fsmt": _fsmt,
+    "longformer-encoder-decoder": _longformer_encoder_decoder,
+    "gemma3": lambda t: _gemma(3, t),
+    "gemma4": lambda t: _gemma(4, t),
+}

@@ -23,7 +23,7 @@ from transformers.pytorch_utils import Conv1D
 
 from skillneurons import fingerprints, taps, tokens
 from skillneurons.errors import InputError
-from skillneurons.layout import Layout, Side, arrange, position_tables
+from skillneurons.layout import Layout, Side, arrange, first_position, position_tables
 from skillneurons.taps import Stack, Tap, TapFunction
 from skillneurons.tokens import Family, Frame, LabelWords, TextBatch
 
@@ -138,6 +138,7 @@ class Backbone(ABC):
         self.info = info
         self.model = model.requires_grad_(False).eval()
         self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+        self._tables, self._first_position = position_tables(model), first_position(model)
         self._head_name = self._find_head()
 
     @property
@@ -175,6 +176,8 @@ class Backbone(ABC):
         text = self.embed(batch.input_ids)
         rows = prompt.to(text).expand(len(text), -1, -1)
         embeds = torch.cat([rows, text], dim=1).take_along_dim(layout.source[..., None], dim=1)
+        # a convolution over embeddings looks past the end of a text (MobileBERT)
+        embeds = embeds.masked_fill(layout.mask[..., None] == 0, 0)
         positions = self._position_ids(layout) if self._takes_positions else None
         return Inputs(embeds, layout.mask, positions, layout.prompt, self._label_positions(layout))
 
@@ -189,6 +192,13 @@ class Backbone(ABC):
         """`label_scores` of what `place` has placed, float32 `[B, C]`."""
         ids = torch.tensor(words.ids, device=self.device)
         return self._scores(inputs, ids, self._head_name).float()
+
+    def own_scores(self, inputs: Inputs, ids: Tensor) -> Tensor:
+        """What the model by itself scores on token ids `[B, N]` at the place of the inputs, `[B, V]`."""
+        rows, where = self._read_at(inputs)
+        given = {"input_ids": ids, "attention_mask": inputs.attention_mask, **self._besides(len(ids))}
+        logits = self.model(**given).logits
+        return logits[rows, where].float()  # type: ignore[no-any-return]
 
     @cached_property
     def taps(self) -> tuple[Tap, ...]:
@@ -239,7 +249,7 @@ class Backbone(ABC):
 
     @property
     def _left_padding(self) -> bool:
-        return self._takes_positions or not position_tables(self.model)
+        return self._takes_positions or not self._tables
 
     def _check_place(self, prompt: Tensor, side: Side) -> None:
         if prompt.shape[-1] != self.info.embedding_width:
@@ -250,15 +260,21 @@ class Backbone(ABC):
             raise InputError(must, self.info.config.model_type, "Pad on the right.")
 
     def _position_ids(self, layout: Layout) -> Tensor:
-        return layout.order.clamp(min=0)
+        return layout.order.clamp(min=0) + self._first_position
 
     @abstractmethod
     def _label_positions(self, layout: Layout) -> Tensor | None: ...
 
     def _arguments(self, inputs: Inputs) -> dict[str, Any]:
         """What the model's forward takes."""
-        given = {"inputs_embeds": inputs.embeds, "attention_mask": inputs.attention_mask}
-        return given if inputs.position_ids is None else {**given, "position_ids": inputs.position_ids}
+        # some models scale them in place (CTRL)
+        given = {"inputs_embeds": inputs.embeds.clone(), "attention_mask": inputs.attention_mask}
+        positions = {} if inputs.position_ids is None else {"position_ids": inputs.position_ids}
+        return {**given, **positions, **self._besides(len(inputs.embeds))}
+
+    def _besides(self, batch_size: int) -> dict[str, Any]:
+        """What the model's forward takes beside the prompt and the text."""
+        return {}
 
     def _placed(self, inputs: Inputs) -> AbstractContextManager[object]:
         """What must hold around a forward pass."""
@@ -266,8 +282,7 @@ class Backbone(ABC):
 
     def _scores(self, inputs: Inputs, ids: Tensor, head: str | None) -> Tensor:
         """Scores of the vocabulary `ids` where the label is read, `[B, C]`; the `head` is sliced if given."""
-        rows = torch.arange(len(inputs.embeds), device=ids.device)
-        where = -1 if inputs.label_positions is None else inputs.label_positions
+        rows, where = self._read_at(inputs)
         with self._placed(inputs):
             if head is None:
                 return self.model(**self._arguments(inputs)).logits[rows, where][:, ids]  # type: ignore[no-any-return]
@@ -278,6 +293,11 @@ class Backbone(ABC):
                     self.model, self._head_rows(head, ids), kwargs=self._arguments(inputs), tie_weights=False
                 ).logits
         return logits[:, 0]  # type: ignore[no-any-return]
+
+    def _read_at(self, inputs: Inputs) -> tuple[Tensor, Tensor | int]:
+        """Row and position of every label; -1 is the decoder's last."""
+        rows = torch.arange(len(inputs.embeds), device=inputs.embeds.device)
+        return rows, -1 if inputs.label_positions is None else inputs.label_positions
 
     def _head_rows(self, head: str, ids: Tensor) -> dict[str, Tensor]:
         module = self.model.get_submodule(head)
@@ -298,7 +318,8 @@ class Backbone(ABC):
         try:
             with torch.no_grad():
                 sliced, full = self._probe(ids, name), self._probe(ids)
-        except RuntimeError:  # a head that uses the weights otherwise (MobileBERT)
+        # a head that uses the weights otherwise (MobileBERT) or reads more than one stream (ProphetNet)
+        except (RuntimeError, IndexError):
             return None
         tolerance = torch.finfo(full.dtype).eps ** 0.5 * max(1.0, float(full.abs().max()))
         close = sliced.shape == full.shape and torch.allclose(sliced, full, atol=tolerance)

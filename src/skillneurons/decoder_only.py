@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from skillneurons.backbone import Backbone, BackboneInfo, Inputs
+from skillneurons.backbone import Backbone, BackboneInfo
 from skillneurons.layout import Layout
 
 
@@ -28,5 +28,5 @@ class DecoderOnly(Backbone):
     def _label_positions(self, layout: Layout) -> Tensor:
         return layout.last
 
-    def _arguments(self, inputs: Inputs) -> dict[str, Any]:
-        return {**super()._arguments(inputs), "use_cache": False}
+    def _besides(self, batch_size: int) -> dict[str, Any]:
+        return {"use_cache": False}

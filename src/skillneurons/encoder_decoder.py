@@ -7,11 +7,11 @@ the label is read at what comes next. In BART the prompt takes part in the encod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from skillneurons.backbone import Backbone, BackboneInfo, Inputs
+from skillneurons.backbone import Backbone, BackboneInfo
 from skillneurons.errors import InputError
-from skillneurons.layout import Layout, position_tables
+from skillneurons.layout import Layout
 
 
 class EncoderDecoder(Backbone):
@@ -30,19 +30,20 @@ class EncoderDecoder(Backbone):
     @property
     def _embedding(self) -> nn.Embedding:
         # the encoder's own module, since a shared table may be scaled in one and not in the other
-        return self._encoder.get_input_embeddings()  # type: ignore[no-any-return, operator]
+        encoder: Any = self._encoder
+        # FSMT's encoder is a plain module
+        return encoder.get_input_embeddings() if hasattr(encoder, "get_input_embeddings") else encoder.embed_tokens  # type: ignore[no-any-return]
 
     @property
     def _left_padding(self) -> bool:
-        return not position_tables(self._encoder)
+        return not self._tables
 
     def _label_positions(self, layout: Layout) -> None:
         return None
 
-    def _arguments(self, inputs: Inputs) -> dict[str, Any]:
+    def _besides(self, batch_size: int) -> dict[str, Any]:
         start = torch.tensor([self._decoder_ids], device=self.device)
-        decoder_ids: Tensor = start.expand(len(inputs.embeds), -1)
-        return {**super()._arguments(inputs), "decoder_input_ids": decoder_ids, "use_cache": False}
+        return {"decoder_input_ids": start.expand(batch_size, -1), "use_cache": False}
 
 
 def _start_token(info: BackboneInfo, model: Any) -> int:

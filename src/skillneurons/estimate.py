@@ -74,8 +74,11 @@ def matrix_rate(device: str) -> float:
 
 
 def _shape(info: BackboneInfo) -> tuple[int, int, int]:
+    """Parameters that are multiplied, width and layers."""
+    # encoder and decoder may be models of their own, and the text's sizes nested in those of all modalities
+    parts = [getattr(info.config, name, None) for name in ("encoder", "decoder")]
+    texts = [part.get_text_config() for part in parts if part is not None] or [info.config.get_text_config()]
     # embeddings are looked up, not multiplied
-    config = info.config
-    weights = info.parameter_count_estimate - config.vocab_size * info.embedding_width
-    layers = config.num_hidden_layers + getattr(config, "num_decoder_layers", 0)
-    return weights, config.hidden_size, layers
+    weights = info.parameter_count_estimate - texts[0].vocab_size * info.embedding_width
+    layers = sum(text.num_hidden_layers + getattr(text, "num_decoder_layers", 0) for text in texts)
+    return weights, max(text.hidden_size for text in texts), layers

@@ -4,10 +4,11 @@ Shapes: B batch, P prompt length, T text length, N = P + T.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 Side = Literal["right", "left"]
 
@@ -50,13 +51,58 @@ def arrange(text_mask: Tensor, prompt_length: int, prompt_first: bool, side: Sid
     return Layout(source, real.long(), order, prompt, (pads + used - 1).squeeze(1))
 
 
-def position_tables(module: nn.Module) -> list[nn.Embedding]:
-    """The tables of absolute positions in a model, learned or sinusoidal."""
+def text_part(model: Any) -> Any:
+    """The part of a model that reads prompt and text: no tower for images or sound, no decoder behind an encoder."""
+    if model.config.is_encoder_decoder:
+        return model.get_encoder()
+    found = model.get_decoder()
+    # a vocabulary head may be called decoder, too (ModernBERT)
+    return found if isinstance(found, PreTrainedModel) else model.base_model
+
+
+def text_config(model: Any) -> Any:
+    """The configuration of `text_part`, which may be nested in the model's."""
+    return getattr(text_part(model), "config", model.config)
+
+
+def position_tables(model: Any) -> list[nn.Embedding]:
+    """The tables of absolute positions that prompt and text read, learned or sinusoidal."""
     names = ("position_embeddings", "embed_positions", "wpe")
-    found = [child for name, child in module.named_modules() if name.rpartition(".")[2] in names]
-    return [table for table in found if isinstance(table, nn.Embedding)]
+    found = [child for name, child in text_part(model).named_modules() if name.rpartition(".")[2] in names]
+    # a rotary table is as wide as a head and adds to no embedding (RoFormer)
+    least = model.get_input_embeddings().embedding_dim
+    return [table for table in found if isinstance(table, nn.Embedding) and table.embedding_dim >= least]
 
 
-def first_position(table: nn.Embedding) -> int:
-    """The row of a position table that the first token of a text reads (RoBERTa: padding_idx + 1)."""
-    return 0 if table.padding_idx is None else table.padding_idx + 1
+def first_position(model: Any) -> int:
+    """The row of its position tables that a model's first token reads (RoBERTa: padding_idx + 1)."""
+    trained = _trained_positions(model)
+    return max([_first_row(table, trained) for table in position_tables(model)], default=0)
+
+
+def num_positions(model: Any) -> int | None:
+    """Positions for prompt and text: of the tables, else what the model was trained for; None: no limit."""
+    trained = _trained_positions(model)
+    tables = position_tables(model)
+    rows = [table.num_embeddings - _first_row(table, trained) - _offset(table) for table in tables]
+    return min(rows, default=trained)
+
+
+def _trained_positions(model: Any) -> int | None:
+    config = text_config(model)
+    given = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len"))
+    # XLNet's -1 stands for no limit
+    return next((value for value in given if isinstance(value, int) and value > 0), None)
+
+
+def _offset(table: nn.Embedding) -> int:
+    """What a table adds to the positions it is given (OPT: 2)."""
+    return int(getattr(table, "offset", 0))
+
+
+def _first_row(table: nn.Embedding, trained: int | None) -> int:
+    if table.padding_idx is not None:
+        return table.padding_idx + 1
+    # rows that are no position of the model stand before the first (Nystromformer: 2)
+    spare = 0 if trained is None else table.num_embeddings - _offset(table) - trained
+    return max(spare, 0)

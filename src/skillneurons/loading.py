@@ -3,6 +3,7 @@
 Everything that can be wrong with a reference is found by `describe`, before any weights are read.
 """
 
+import inspect
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
@@ -11,13 +12,15 @@ from typing import Any
 
 import torch
 import transformers
+from torch import nn
 from transformers.models.auto import modeling_auto
 
+from skillneurons import acceptance
 from skillneurons.backbone import Backbone, BackboneInfo
 from skillneurons.decoder_only import DecoderOnly
 from skillneurons.encoder_decoder import EncoderDecoder
 from skillneurons.errors import InputError, listed
-from skillneurons.layout import first_position, position_tables
+from skillneurons.layout import num_positions, text_config
 from skillneurons.masked_lm import MaskedLM
 from skillneurons.references import CONFIG_FILES, Source, resolve
 from skillneurons.tokens import Family, steady
@@ -66,7 +69,7 @@ def describe(
         family = _family(config, source.name)
         _refuse_experts(config, source.name)
         tokenizer = _tokenizer(source, family)
-        skeleton = _skeleton(config, family)
+        skeleton = _skeleton(config, family, source.name)
     weights = _weight_files(source)
     return BackboneInfo(
         reference=reference,
@@ -81,17 +84,19 @@ def describe(
         config=config,
         tokenizer=tokenizer,
         embedding_width=int(skeleton.get_input_embeddings().embedding_dim),
-        num_positions=_num_positions(skeleton, config),
+        num_positions=num_positions(skeleton),
         placement=_placement(family, placement or source.placement),
         tune_defaults=source.tune,
     )
 
 
+@torch.inference_mode(False)  # weights made inside have no gradients behind them
 def load(info: BackboneInfo, device: str | torch.device, dtype: torch.dtype) -> Backbone:
     """The backbone of `info` with its weights.
 
     Raises:
-        InputError: the files lack some of the weights, e.g. the vocabulary head.
+        InputError: the files lack some of the weights, e.g. the vocabulary head, or the model cannot be
+            used with a prompt (see `acceptance`).
     """
     given: dict[str, Any] = {} if info.gguf_file is None else {"gguf_file": info.gguf_file}
     with _quiet():
@@ -102,7 +107,10 @@ def load(info: BackboneInfo, device: str | torch.device, dtype: torch.dtype) -> 
         must = f"the files of {info.name} hold all weights of its {info.config.model_type} language model"
         missing = f"none for {listed(sorted(report['missing_keys']), 3)}"
         raise InputError(must, missing, "Use a checkpoint with its vocabulary head.")
-    return BACKBONES[info.family](info, model.to(device))
+    with _quiet(), _its_own_code(info.name, info.config):
+        backbone = BACKBONES[info.family](info, model.to(device))
+        acceptance.check(backbone)
+    return backbone
 
 
 def _pretrained(auto_class: Any, source: Source, what: str) -> Any:
@@ -160,18 +168,42 @@ def _expert_counts(values: Mapping[str, object]) -> Iterator[tuple[str, int]]:
             yield key, value
 
 
-def _skeleton(config: Any, family: Family) -> Any:
+def _skeleton(config: Any, family: Family, name: str) -> Any:
     """The architecture without memory for its weights."""
-    with torch.device("meta"):
-        return AUTO_CLASSES[family].from_config(config)
+    with torch.device("meta"), _its_own_code(name, config):
+        skeleton = AUTO_CLASSES[family].from_config(config)
+        _refuse_unreadable(skeleton, name)
+    return skeleton
 
 
-def _num_positions(skeleton: Any, config: Any) -> int | None:
-    """Positions for prompt and text: of the learned tables, else what the model was trained for."""
-    tables = position_tables(skeleton)
-    sizes = [t.num_embeddings - first_position(t) - int(getattr(t, "offset", 0)) for t in tables]
-    limit = min(sizes, default=getattr(config, "max_position_embeddings", None))
-    return None if limit is None else int(limit)
+def _refuse_unreadable(skeleton: Any, name: str) -> None:
+    """A prompt is embeddings in the place of tokens; what can be seen before there are weights."""
+    takes = inspect.signature(skeleton.forward).parameters
+    got = None
+    if "inputs_embeds" not in takes:
+        got = "reads token ids alone"
+    elif not isinstance(skeleton.get_input_embeddings(), nn.Embedding):
+        got = f"embeds tokens by a {type(skeleton.get_input_embeddings()).__name__}"
+    elif getattr(text_config(skeleton), "hidden_size_per_layer_input", 0):
+        got = "looks token ids up again in every layer (hidden_size_per_layer_input)"
+    elif "target_mapping" in takes:
+        got = "predicts a word from a place of its own (target_mapping), not from the last token"
+    if got is not None:
+        must = "a backbone reads embeddings in the place of tokens and predicts from what it has read"
+        raise InputError(must, f"{name}, which {got}", "Choose another model.")
+
+
+@contextmanager
+def _its_own_code(name: str, config: Any) -> Iterator[None]:
+    """What the architecture's own code cannot do with a model is said in one line."""
+    try:
+        yield
+    except (InputError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        got = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        must = f"the {config.model_type} model {name} can be built and run on embeddings"
+        raise InputError(must, got, "Check its configuration, or choose another model.") from error
 
 
 def _placement(family: Family, asked: str | None) -> str:

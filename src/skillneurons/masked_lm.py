@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from skillneurons.backbone import Backbone, Inputs
 from skillneurons.errors import InputError
-from skillneurons.layout import Layout, Side, first_position, position_tables
+from skillneurons.layout import Layout, Side
 from skillneurons.tokens import TextBatch
 
 
@@ -38,10 +38,6 @@ class MaskedLM(Backbone):
     def _encoder(self) -> nn.Module:
         return self.model  # type: ignore[no-any-return]
 
-    def _position_ids(self, layout: Layout) -> Tensor:
-        first = max([first_position(table) for table in position_tables(self.model)], default=0)
-        return torch.where(layout.mask.bool(), layout.order + first, max(first - 1, 0))
-
     def _label_positions(self, layout: Layout) -> Tensor:
         return layout.prompt[:, 0]
 
@@ -52,9 +48,11 @@ class MaskedLM(Backbone):
         at_prompt = at_prompt.scatter(1, inputs.prompt_positions, True)[..., None]
 
         def blank(_: nn.Module, args: Any, positions: Tensor) -> Tensor:
-            return torch.where(at_prompt, positions.new_zeros(()), positions)
+            # Longformer fills a row up to whole windows
+            filled = nn.functional.pad(at_prompt, (0, 0, 0, positions.shape[1] - at_prompt.shape[1]))
+            return torch.where(filled, positions.new_zeros(()), positions)
 
         with ExitStack() as hooks:
-            for table in position_tables(self.model):
+            for table in self._tables:
                 hooks.enter_context(table.register_forward_hook(blank))
             yield
