@@ -155,6 +155,56 @@ def test_what_is_missing(folder, tmp_path):
         read_corpus(folder, ["films"])
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"text_a": None, "label": 0},
+        {"text_a": 3, "label": 0},
+        {"text_a": "x", "text_b": 3, "label": 0},
+        {"text_a": "x", "text_b": ["y"], "label": 0},
+        {"text_a": "\ud800", "label": 0},
+        {"text_a": "x", "text_b": "\ud800", "label": 0},
+        {"text_a": "x", "label": None},
+        {"text_a": "x", "label": 0.5},
+        {"text_a": "x", "label": float("nan")},
+        {"text_a": "x", "label": "positive"},
+        {"text_a": "x"},
+        ["x", 0],
+        "x",
+    ],
+)
+@pytest.mark.parametrize("name", ["train", "dev"])
+def test_a_row_without_text_or_label_is_no_word_none(folder, line, name):
+    (folder / f"films/{name}.jsonl").write_text(
+        f'{{"text_a": "x", "label": 0}}\n{json.dumps(line)}\n', encoding="utf-8"
+    )
+    with pytest.raises(InputError, match=f"films/{name}.jsonl is an object .* got line 2: ") as refused:
+        read_corpus(folder, ["films"])
+    assert "\n" not in str(refused.value)
+
+
+def test_labels_and_files_as_other_programs_write_them(folder):
+    rows = [{"text_a": f"text {n}", "label": label} for n, label in enumerate((1, 1.0, "1", "1.0", True))]
+    lines = "".join(json.dumps(row) + "\r\n" for row in rows)
+    (folder / "films/train.jsonl").write_bytes(lines.encode("utf-8-sig"))
+    assert [row.label for row in read_corpus(folder, ["films"]).rows] == [1] * 5
+
+
+def test_originals_of_attacked_rows_are_kept_out_by_whichever_field(folder):
+    fields = {"premise": "The Old town", "hypothesis": f"again {LONG} again"}
+    attacked = [{"text_a": "a", "text_b": "b", "label": 0, "original": fields}]
+    attacked += [
+        {"text_a": "c", "label": 0, "original": "The one TEXT"},
+        {"text_a": "d", "label": 0, "original": None},
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in attacked)
+    (folder / "advglue/films.jsonl").write_text(text, encoding="utf-8")
+    seen = ["the  old town", f"once {LONG} once", "the one text"]
+    write(folder / "films/train.jsonl", [(text, None, 0) for text in (*seen, "another text")])
+    corpus = read_corpus(folder, ["films"])
+    assert [row.first for row in corpus.rows] == ["another text"]
+
+
 def test_runs_of_words():
     unseen = Unseen([LONG])
     words = LONG.split()

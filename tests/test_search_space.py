@@ -123,6 +123,8 @@ def test_a_space_that_breaks_a_rule_is_refused_in_one_line(read, changes, says):
         ("learning_rate", {"choices": [0.1, 0.1]}, 0.1, "all different"),
         ("learning_rate", {"choices": ["fast"]}, "fast", "numbers"),
         ("prompt_length", {"choices": [1.5]}, 1.5, "whole numbers"),
+        ("prompt_length", {"choices": [float("inf"), 5]}, 5, "finite"),
+        ("learning_rate", {"choices": [float("nan"), 0.1]}, 0.1, "finite"),
         ("init", {"choices": [1]}, 1, "words"),
         ("init", {"choices": ["normal", "prompt"]}, "normal", "need more"),
     ],

@@ -126,10 +126,11 @@ READERS = {
 
 
 @pytest.mark.parametrize("kind", READERS)
-@pytest.mark.parametrize("spoilt", ["twice", "a list", "broken", "latin-1", "a number for a name"])
+@pytest.mark.parametrize("spoilt", ["twice", "a list", "broken", "latin-1", "a number for a name", "deep", "wrong"])
 def test_every_reader_refuses_what_is_no_mapping_of_names_in_one_line(kind, spoilt, tmp_path):
     read, twice = READERS[kind]
     texts = {"twice": twice, "a list": "- a", "broken": "a: [", "latin-1": "a: ü", "a number for a name": "1: a"}
+    texts |= {"deep": "[" * 5000, "wrong": "a: !!int b"}
     file = tmp_path / "mine.yaml"
     file.write_bytes(texts[spoilt].encode("latin-1" if spoilt == "latin-1" else "utf-8"))
     with pytest.raises(InputError) as refused:

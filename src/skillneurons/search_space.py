@@ -1,6 +1,7 @@
 """A search space: which tune parameters vary and how far; a YAML file, checked."""
 
 import itertools
+import math
 import random
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -188,6 +189,8 @@ def _check_axis(name: str, axis: Axis) -> None:
     if (name in WORDS) != (len(texts) == len(values)) or any(isinstance(value, bool) for value in values):
         kind = "words, as choices" if name in WORDS else "numbers"
         raise ValueError(f"{name} takes {kind}: {values[0]!r} is not")
+    if any(isinstance(value, float) and not math.isfinite(value) for value in values):
+        raise ValueError(f"{name} takes finite numbers: {values} are not all")
     if name in INTEGERS and any(float(value) != int(value) for value in values if not isinstance(value, str)):
         raise ValueError(f"{name} takes whole numbers: {values} are not all")
     if name == "init" and NEED_MORE & set(texts):

@@ -85,7 +85,7 @@ def read_mapping(file: Path, what: str, example: str) -> dict[str, Any]:
     """
     try:
         entry = parse(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         got = f"{type(error).__name__}: {error}"
         raise InputError(f"{what} {file} must be a YAML file", got, f"Mend it; see {example}.") from error
     if not isinstance(entry, dict) or any(not isinstance(key, str) for key in entry):
