@@ -2,9 +2,12 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import skillneurons
+from conftest import environment
 
 PACKAGE = Path(skillneurons.__file__).parent
 
@@ -104,6 +107,37 @@ def test_text_is_utf_8_wherever_it_is_read_or_written(tmp_path: Path):
         encoding="utf-8",
     )
     assert [call.split()[2] for call in texts_without_encoding(planted)] == ["1:", "2:", "3:", "4:", "5:", "6:"]
+
+
+WITHOUT = """
+import ctypes, importlib, pathlib, sys
+import torch, mlflow, transformers, accelerate, optuna, datasets  # theirs is not ours to try
+sys.modules["resource"] = None
+there = ctypes.CDLL
+def library(name, *words, **more):
+    if name is None:
+        raise error("no handle of oneself")
+    return there(name, *words, **more)
+ctypes.CDLL, error = library, TypeError
+import skillneurons
+names = sorted(path.stem for path in pathlib.Path(skillneurons.__file__).parent.glob("*.py"))
+for name in names:
+    if name != "__main__":
+        importlib.import_module(f"skillneurons.{name}")
+from skillneurons import stream
+for error in (TypeError, OSError):
+    stream._malloc_trim.cache_clear()
+    stream._hand_back()
+print(len(names), "modules")
+"""
+
+
+def test_every_module_can_be_imported_where_unix_is_not():
+    """Windows has no `resource`, and no handle of the process as a library."""
+    command = [sys.executable, "-c", WITHOUT]
+    done = subprocess.run(command, env=environment(), capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.split()[-2]) > 50
 
 
 def test_the_guard_sees_a_jump(tmp_path: Path):
