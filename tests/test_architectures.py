@@ -11,6 +11,7 @@ WORKS, NO_FFN = "works", r"got none\."
 # what is said of neurons; everything else works with these types
 SAMPLE = {
     ("masked_lm", "xlm"): WORKS,  # attentions and FFNs in lists of their own
+    ("masked_lm", "mobilebert"): NO_FFN,  # a bottleneck stands behind its FFNs
     ("masked_lm", "squeezebert"): NO_FFN,  # made of convolutions
     ("encoder_decoder", "encoder-decoder"): WORKS,  # BERT2BERT: nothing but nested configurations
     ("decoder_only", "gpt_neox"): WORKS,  # attention beside the FFN

@@ -105,7 +105,7 @@ MORE: dict[str, dict[str, Any]] = {
     "luke": {"entity_vocab_size": 16},
     "mamba2": {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 1},
     "ministral": {"head_dim": 8},
-    "mobilebert": {"intra_bottleneck_size": 16},
+    "mobilebert": {"intra_bottleneck_size": HIDDEN},
     "nemotron": {"head_dim": 8, "num_key_value_heads": 2},
     "neomme": {"num_attention_heads": 2, "head_dim": 16},
     "pegasus_x": {"block_size": 8, "num_global_tokens": 4},
@@ -164,13 +164,12 @@ def write_config(family: Family, name: str, folder: Path) -> Any:
     return made
 
 
-def write_model(family: Family, made: Any, folder: Path) -> Any:
-    """Write a model with random weights beside them, which is returned."""
+def write_model(family: Family, made: Any, folder: Path) -> None:
+    """Write a model with random weights beside them."""
     torch.manual_seed(0)
     model = AUTO_CLASSES[family].from_config(made).eval()
     tiny_models._randomise(model, 0)
     model.save_pretrained(folder)
-    return model
 
 
 # as the family's best known architecture has it

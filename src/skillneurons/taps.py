@@ -5,16 +5,18 @@ found by what it does, not by its name, from the gradients of one probe forward 
 output is cut off from what came before. It is a linear map in a layer
 
 1. whose output the layer's output holds with no other linear map in between,
-2. which reads outputs of linear maps of the same layer and nothing else (no residual stream), and
+2. which reads outputs of the same layer's up projections and nothing else: linear maps that all read one
+   thing (a residual stream within the layer is a sum over maps that do not), and
 3. each token from those of the same token alone.
 
 An attention's or a state space's output projection fails the third, since what it reads is mixed over
-tokens; a query, key or up projection fails the first. Of several (adapters, gates behind the FFN) the
-widest counts. A layer whose weights are shared (ALBERT) is tapped once for each time it runs.
+tokens; a query, key or up projection fails the first; a bottleneck behind the FFN (MobileBERT) the second.
+Of several (adapters, gates behind the FFN) the widest counts. A layer whose weights are shared (ALBERT) is
+tapped once for each time it runs.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -203,7 +205,7 @@ class _Trace:
     def _leave(self, layers: nn.ModuleList, _: nn.Module, __: Any, out: Any) -> None:
         maps = self._open.pop()
         reached = _gradients(out if isinstance(out, Tensor) else out[0], [m.gives for m in maps])
-        own = {id(m.gives) for m in maps}
+        own = {id(m.gives): m.reads for m in maps}
         ffns = [m for m, grad in zip(maps, reached, strict=True) if grad is not None and self._by_token(m, own)]
         widest = max((m.reads.shape[-1] for m in ffns), default=0)
         ffns = [m for m in ffns if m.reads.shape[-1] == widest]
@@ -211,12 +213,14 @@ class _Trace:
             self.problem = f"{len(ffns)} in a layer" if len(ffns) > 1 else "none in some layers"
         self.ffns += ffns
 
-    def _by_token(self, this: _Map, own: set[int]) -> bool:
-        """Whether the last token that a map reads is made of its layer's maps' last outputs alone."""
+    def _by_token(self, this: _Map, own: Mapping[int, Tensor]) -> bool:
+        """Whether the last token that a map reads is made of its layer's up projections' last outputs alone."""
         gradients = zip(self._leaves, _gradients(this.reads, self._leaves), strict=True)
-        used = [(leaf, grad) for leaf, grad in gradients if grad is not None]
-        return bool(used) and all(
-            id(leaf) in own and not grad.reshape(-1, grad.shape[-1])[:-1].any() for leaf, grad in used
+        used = [(own.get(id(leaf)), grad) for leaf, grad in gradients if grad is not None]
+        first = used[0][0] if used else None
+        return first is not None and all(
+            reads is not None and torch.equal(reads, first) and not grad.reshape(-1, grad.shape[-1])[:-1].any()
+            for reads, grad in used
         )
 
 
