@@ -1,6 +1,9 @@
 """Each mistake is one clear line and exit code 2, before anything is loaded or written."""
 
 import json
+import re
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ from mlflow import MlflowClient
 from conftest import QUICK, ROOT, words
 from skillneurons.backbone import BackboneInfo
 from skillneurons.cli import STAGES, main
+from spoilt_models import LOADED, POINTER, SEEN, cutting, write_gguf, writing
 
 
 @pytest.fixture
@@ -73,6 +77,59 @@ def test_unknown_task_names_those_there_are(refused, tiny_roberta):
 def test_unknown_model(refused):
     line = refused(model="no-such-model", task="film_notes")
     assert "no-such-model" in line
+
+
+@pytest.mark.parametrize("fault", SEEN)
+def test_a_fault_of_the_model_files_is_seen_before_anything_is_done(refused, tiny_roberta, tmp_path, fault, capsys):
+    folder = shutil.copytree(tiny_roberta, tmp_path / "spoilt")
+    spoil, message = SEEN[fault]
+    spoil(folder)
+    capsys.readouterr()
+    line = refused(model=folder, task="film_notes")
+    assert re.search(message, line), line
+
+
+def test_a_file_that_may_not_be_read(refused, tiny_roberta, monkeypatch):
+    original = Path.open
+
+    def forbidden(file: Path, *given: object, **more: object) -> object:
+        if file.name == "model.safetensors":
+            raise PermissionError(13, "Permission denied", str(file))
+        return original(file, *given, **more)
+
+    monkeypatch.setattr(Path, "open", forbidden)  # root, which tests may run as, reads every file
+    line = refused(model=tiny_roberta, task="film_notes")
+    assert "model.safetensors is there and whole; got PermissionError (Permission denied)" in line
+    assert "chmod" in line
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (writing("tiny.gguf", POINTER), "git-LFS pointer"),
+        (writing("tiny.gguf", b""), "an empty file"),
+        (writing("tiny.gguf", b"PK\x03\x04" * 99), "not GGUF"),
+        (cutting("tiny.gguf", 0.5), "can be read"),
+    ],
+)
+def test_a_fault_of_a_gguf_file(refused, tmp_path, spoil, message):
+    file = write_gguf(tmp_path / "tiny.gguf")
+    spoil(tmp_path)
+    assert message in refused(model=file, task="film_notes")
+
+
+def test_a_fault_that_loading_sees_fails_the_run_with_its_reason(workplace, tiny_roberta, tmp_path, capsys):
+    folder = shutil.copytree(tiny_roberta, tmp_path / "spoilt")
+    spoil, message = LOADED["not a number"]
+    spoil(folder)
+    assert main(words("tune", model=folder, **QUICK)) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skillneurons: ")]
+    assert re.search(message, line)
+    store = MlflowClient(f"sqlite:///{workplace}/mlflow.db")
+    runs = store.search_runs([e.experiment_id for e in store.search_experiments()])
+    assert {run.info.status for run in runs} == {"FAILED"}
+    assert all(re.search(message, run.data.tags["skillneurons.error"]) for run in runs)
+    assert not list(workplace.rglob("prompt.*"))
 
 
 def test_a_hub_that_cannot_be_reached_says_how_to_work_offline(refused):

@@ -19,7 +19,7 @@ FLOORS = {
     "neurons selection significance contrast effect resampling paired pairing consistency restoration "
     "matrix mantel similarity",
     2: "backbone masked_lm encoder_decoder decoder_only taps sites tokens special_tokens layout references loading "
-    "acceptance vocabulary",
+    "acceptance vocabulary weight_files",
     3: "encoding evaluation initialisation tuning estimate figures checkpoints recipes objectives cloze "
     "token_corpus cooccurrence pair lessons pretraining stream null discovery predictivity stability neuron_cards "
     "neuron_figures suppression chosen robustness_figures transfer_figures search_space search_ledger "

@@ -87,8 +87,13 @@ class BackboneInfo:
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over names and contents of the weight, configuration and tokenizer files."""
+        return fingerprints.of_files(self.contents)
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """SHA-256 (hex) of each weight, configuration and tokenizer file, by its name."""
         stats = [(file, file.stat()) for file in self.files]
-        return _fingerprint(tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats))
+        return {file.name: _content(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats}
 
     @cached_property
     def frame(self) -> Frame:
@@ -338,6 +343,6 @@ def _narrow(rows: Tensor, where: Tensor | int, _: nn.Module, args: tuple[Tensor,
     return (args[0][rows, where].unsqueeze(1), *args[1:])
 
 
-@functools.lru_cache(maxsize=64)
-def _fingerprint(stamped: tuple[tuple[Path, int, int], ...]) -> str:
-    return fingerprints.of_files(file for file, _, _ in stamped)
+@functools.lru_cache(maxsize=512)
+def _content(file: Path, size: int, modified: int) -> str:
+    return fingerprints.of_file(file)

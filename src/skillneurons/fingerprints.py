@@ -2,13 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def of_value(value: object) -> str:
@@ -24,13 +27,20 @@ def of_tensor(tensor: torch.Tensor) -> str:
     return hashlib.sha256(head + values.numpy().astype("<f4").tobytes()).hexdigest()
 
 
-def of_files(files: Iterable[Path]) -> str:
-    """SHA-256 (hex) of files: their names and contents, in the order of the names."""
+def of_file(file: Path) -> str:
+    """SHA-256 (hex) of a file's contents; the hub's cache names its large files by it, which saves reading them."""
+    blob = file.resolve()
+    if file.is_symlink() and blob.parent.name == "blobs" and SHA256.fullmatch(blob.name):
+        return blob.name
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def of_files(contents: Mapping[str, str]) -> str:
+    """SHA-256 (hex) of files: their names and what `of_file` gives for each, in the order of the names."""
     digest = hashlib.sha256()
-    for file in sorted(files, key=lambda file: file.name):
-        digest.update(file.name.encode() + b"\0")
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    for name in sorted(contents):
+        digest.update(name.encode() + b"\0" + bytes.fromhex(contents[name]))
     return digest.hexdigest()
 
 

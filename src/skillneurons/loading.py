@@ -24,6 +24,7 @@ from skillneurons.layout import num_positions, text_config
 from skillneurons.masked_lm import MaskedLM
 from skillneurons.references import CONFIG_FILES, Source, resolve
 from skillneurons.tokens import Family, steady
+from skillneurons.weight_files import check_layers, check_tensors, weight_files
 
 # the first placement of a family is its own
 PLACEMENTS: Mapping[Family, tuple[str, ...]] = {
@@ -70,7 +71,11 @@ def describe(
         _refuse_experts(config, source.name)
         tokenizer = _tokenizer(source, family)
         skeleton = _skeleton(config, family, source.name)
-    weights = _weight_files(source)
+    _check_vocabulary(tokenizer, skeleton, source.name)
+    weights = weight_files(source.folder, source.gguf_file)
+    if getattr(config, "quantization_config", None) is None:
+        ignored = skeleton._keys_to_ignore_on_load_unexpected or ()
+        check_tensors(weights, _shapes(skeleton), skeleton.base_model_prefix, tuple(ignored))
     return BackboneInfo(
         reference=reference,
         name=source.name,
@@ -98,33 +103,74 @@ def load(info: BackboneInfo, device: str | torch.device, dtype: torch.dtype) -> 
         InputError: the files lack some of the weights, e.g. the vocabulary head, or the model cannot be
             used with a prompt (see `acceptance`).
     """
-    given: dict[str, Any] = {} if info.gguf_file is None else {"gguf_file": info.gguf_file}
     with _quiet():
-        model, report = AUTO_CLASSES[info.family].from_pretrained(
-            info.folder, config=info.config, dtype=dtype, output_loading_info=True, local_files_only=True, **given
-        )
+        model, report = _loaded(info, dtype)
     if report["missing_keys"]:
         must = f"the files of {info.name} hold all weights of its {info.config.model_type} language model"
         missing = f"none for {listed(sorted(report['missing_keys']), 3)}"
         raise InputError(must, missing, "Use a checkpoint with its vocabulary head.")
+    check_layers(report["unexpected_keys"], _shapes(model))
+    model = model.to(device)
+    _check_finite(model, info.name)
     with _quiet(), _its_own_code(info.name, info.config):
-        backbone = BACKBONES[info.family](info, model.to(device))
+        backbone = BACKBONES[info.family](info, model)
         acceptance.check(backbone)
     return backbone
+
+
+def _loaded(info: BackboneInfo, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+    given: dict[str, Any] = {} if info.gguf_file is None else {"gguf_file": info.gguf_file}
+    try:
+        found: tuple[Any, dict[str, Any]] = AUTO_CLASSES[info.family].from_pretrained(
+            info.folder, config=info.config, dtype=dtype, output_loading_info=True, local_files_only=True, **given
+        )
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # each kind of file has errors of its own
+        must = f"the weights of {info.name} can be loaded"
+        raise InputError(must, _first_line(error), "Check the files, or use another checkpoint.") from error
+    return found
+
+
+@torch.no_grad()
+def _check_finite(model: Any, name: str) -> None:
+    for key, weight in model.named_parameters():
+        if not bool(weight.isfinite().all()):
+            must, got = f"all weights of {name} are finite numbers in {weight.dtype}", f"NaN or infinity in {key}"
+            raise InputError(must, got, "Use another checkpoint, or a precision with a larger range.")
 
 
 def _pretrained(auto_class: Any, source: Source, what: str) -> Any:
     given: dict[str, Any] = {} if source.gguf_file is None else {"gguf_file": source.gguf_file}
     try:
         return auto_class.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True, **given)
-    except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
-        got = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+    except Exception as error:  # each kind of file has errors of its own
         must = f"the {what} in {source.folder} can be read (models that need their own code are not run)"
-        raise InputError(must, got, "Check the folder's files.") from error
+        raise InputError(must, _first_line(error), "Check the folder's files.") from error
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0].rstrip('.')}"
 
 
 def _config(source: Source) -> Any:
-    return _pretrained(transformers.AutoConfig, source, "configuration")
+    if source.gguf_file is not None:  # which holds configuration and tokenizer as well
+        weight_files(source.folder, source.gguf_file)
+    config = _pretrained(transformers.AutoConfig, source, "configuration")
+    if source.gguf_file is None and (quantized := getattr(config, "quantization_config", None)) is not None:
+        _check_quantized(quantized, source)
+    return config
+
+
+def _check_quantized(quantized: Any, source: Source) -> None:
+    """Whether what the weights are packed with is installed, and works on this machine."""
+    from transformers.quantizers import AutoHfQuantizer  # imports that few models need
+
+    try:
+        AutoHfQuantizer.from_config(quantized, pre_quantized=True).validate_environment()
+    except Exception as error:
+        must = f"the weights of {source.name} are plain, or what they are packed with works here"
+        raise InputError(must, _first_line(error), "Use the unquantized checkpoint, or mend that.") from error
 
 
 def _tokenizer(source: Source, family: Family) -> Any:
@@ -176,6 +222,19 @@ def _skeleton(config: Any, family: Family, name: str) -> Any:
     return skeleton
 
 
+def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(weight.shape) for name, weight in model.named_parameters(remove_duplicate=False)}
+
+
+def _check_vocabulary(tokenizer: Any, skeleton: Any, name: str) -> None:
+    rows = int(skeleton.get_input_embeddings().num_embeddings)
+    token, last = max(tokenizer.get_vocab().items(), key=lambda item: int(item[1]))
+    if last >= rows:
+        must = f"{name} has an embedding for every token of its tokenizer"
+        do = "Use the tokenizer the model was saved with, or take that token out of it."
+        raise InputError(must, f"{rows} embeddings, and {token!r} is token {last}", do)
+
+
 def _refuse_unreadable(skeleton: Any, name: str) -> None:
     """A prompt is embeddings in the place of tokens; what can be seen before there are weights."""
     takes = inspect.signature(skeleton.forward).parameters
@@ -212,16 +271,6 @@ def _placement(family: Family, asked: str | None) -> str:
         must = f"the placement for this family ({family}) is {' or '.join(possible)}"
         raise InputError(must, repr(asked), "Leave placement out, or name one of these.")
     return asked or possible[0]
-
-
-def _weight_files(source: Source) -> tuple[Path, ...]:
-    if source.gguf_file is not None:
-        return (source.folder / source.gguf_file,)
-    for pattern in ("model*.safetensors", "pytorch_model*.bin"):
-        if files := sorted(source.folder.glob(pattern)):
-            return tuple(files)
-    must = "a model folder holds model.safetensors or pytorch_model.bin"
-    raise InputError(must, f"neither in {source.folder}", "Fetch the weights, or name another folder.")
 
 
 def _config_files(source: Source) -> tuple[Path, ...]:

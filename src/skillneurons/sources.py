@@ -323,6 +323,8 @@ def _hub_help(error: Exception) -> str:
     """Advice by kind: a definition the hub refuses, or a hub that is out of reach."""
     if isinstance(error, ValueError):
         return "Correct the task's 'hub:' (id, config, splits, revision)."
+    if "gated" in str(error):
+        return "Accept its terms on the hub and set HF_TOKEN, or pass data_dir=<folder>."
     if "scripts are no longer supported" in str(error):
         return "Give 'hub:' a 'revision: refs/convert/parquet' and 'files:', or pass data_dir=<folder>."
     return OFFLINE_HELP

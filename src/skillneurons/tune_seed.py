@@ -278,6 +278,7 @@ def _card(plan: TunePlan, result: SeedResult) -> dict[str, Any]:
             "name": info.name,
             "revision": info.revision,
             "fingerprint": info.fingerprint,
+            "files": info.contents,
             "family": info.family,
             "embedding_width": info.embedding_width,
         },
