@@ -78,6 +78,12 @@ def test_only_tracking_imports_mlflow():
     assert {FLOOR_OF[name] for name in users} == {4}
 
 
+def test_only_one_module_reads_yaml():
+    """PyYAML by itself follows YAML 1.1, in which 1e-3 is text and no is a boolean."""
+    users = {name for name, found in modules().items() if any(i.split(".")[0] == "yaml" for i in found)}
+    assert users == {"yaml_text"}
+
+
 def texts_without_encoding(path: Path) -> list[str]:
     """Calls that read or write text in whatever encoding the machine has: on Windows not UTF-8."""
     found = []
