@@ -142,6 +142,16 @@ def test_a_model_that_looks_at_token_ids(folder: Callable[[str], Path]) -> None:
         describe(str(folder("esm"))).load()
 
 
+def test_what_xlnet_says_next_is_not_read_at_its_last_token(folder: Callable[[str], Path]) -> None:
+    model, ids = (
+        AUTO_CLASSES["decoder_only"].from_pretrained(folder("xlnet")).eval(),
+        torch.tensor([[40, 17, 33, 21]]),
+    )
+    with torch.no_grad():
+        said = model(**model.prepare_inputs_for_generation(ids)).logits[0, -1]
+        assert (said - model(input_ids=ids).logits[0, -1]).abs().max() > 0.1, "the reason for its refusal holds"
+
+
 def test_what_fails_in_the_models_own_code_is_one_line(folder: Callable[[str], Path]) -> None:
     with pytest.raises(
         InputError, match="reformer can be built and run on embeddings; got AssertionError"
