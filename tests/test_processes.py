@@ -20,8 +20,10 @@ from torch import distributed, multiprocessing
 
 from conftest import QUICK, ROOT, environment, words
 from skillneurons import checkpoints
+from skillneurons.data import half_a, load_splits
 from skillneurons.errors import InputError
 from skillneurons.prompts import SoftPrompt
+from skillneurons.tasks import load_task
 
 LONG = {**QUICK, "max_steps": "240", "eval_every": "20"}
 
@@ -140,7 +142,9 @@ def test_commands_that_share_a_seed_tune_it_once(start, workplace, tiny_roberta)
 
 
 def test_two_processes_agree_with_one_and_count_every_row_once(start, workplace, tmp_path, tiny_roberta):
-    # 101 train rows in batches of 8 leave a last batch of 5; 37 rows of dev and test are odd too
+    # 101 train rows in batches of 8 leave a last batch of 5; 37 rows of test and those of half A are odd too
+    chosen_on = half_a(load_splits(load_task("film_notes"), max_eval_rows=37)["dev"])
+    assert len(chosen_on) % 2
     one = start("tune", model=tiny_roberta, processes=1, threads=1, **QUICK)
     out = one.communicate()[0]
     assert one.returncode == 0, out
@@ -160,7 +164,7 @@ def test_two_processes_agree_with_one_and_count_every_row_once(start, workplace,
         curves.append([m.value for m in store.get_metric_history(run.info.run_id, "train/loss")])
         folder = Path(run.info.artifact_uri.removeprefix("file://"))
         frames.append(pd.read_parquet(folder / "predictions" / "test.parquet"))
-        assert run.data.metrics["test/n"] == run.data.metrics["dev/n"] == 37
+        assert (run.data.metrics["test/n"], run.data.metrics["dev/n"]) == (37, len(chosen_on))
     assert run.data.tags["skillneurons.processes"] == "2"
     assert curves[0] == pytest.approx(curves[1], abs=1e-4)
     assert len(curves[0]) == 5
