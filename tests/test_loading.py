@@ -53,6 +53,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b"<html>sign in</html>")
         self.close_connection = True
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def log_message(self, *_: Any) -> None:
         pass
 

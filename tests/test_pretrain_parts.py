@@ -49,6 +49,14 @@ def test_a_word_is_one_token_wherever_it_stands(tokenizer: Any) -> None:
         assert label_words(own, family, ["negative", "positive"], "m").pieces == ("Ġnegative", "Ġpositive")
 
 
+def test_special_tokens_in_a_corpus_are_text(tokenizer: Any) -> None:
+    texts = ("a <mask> film", "</s><extra_id_0>", "a film")
+    tokens = tokenise(Corpus(("films",), tuple(Row(0, text, None, 0, False) for text in texts), (), {}, 0), tokenizer)
+    assert tokens.ids.min() >= FIRST_WORD
+    assert [tokenizer.decode(tokens.text(number).tolist()).strip() for number in range(3)] == list(texts)
+    assert tokenizer.encode("<mask>", add_special_tokens=False).ids == [MASK]
+
+
 def test_the_frames_of_the_families(tokenizer: Any) -> None:
     masked, spans = for_family(tokenizer, "masked_lm"), for_family(tokenizer, "encoder_decoder")
     assert masked.convert_ids_to_tokens(masked("no", "yes")["input_ids"]) == [

@@ -1,10 +1,12 @@
 """One contract for every source of rows, and what each of them refuses."""
 
 import csv
+import http.server
 import json
 import os
 import subprocess
 import sys
+import threading
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from skillneurons.builtin import GENERATORS
 from skillneurons.errors import InputError
 from skillneurons.sources import BuiltinSource, FileSource, HubSource, label_key, read_file
+from test_loading import Hub
 
 SRC = Path(__file__).parents[1] / "src"
 LABELS = [
@@ -225,6 +228,28 @@ class TestHub:
         assert "InputError: hub:nyu-mll/glue/sst2@train must be readable" in last
         for way_out in ("data_dir=", "HF_DATASETS_OFFLINE=1", "film_notes"):
             assert way_out in last
+
+    def test_a_gated_data_set_says_what_opens_it(self, tmp_path):
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+        server.mode, server.daemon_threads = "401", True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        code = (
+            "from pathlib import Path; from skillneurons.sources import HubSource\n"
+            "HubSource(id='someone/gated', splits={'train': 'train'}).read('train', Path())"
+        )
+        hub = {
+            "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(tmp_path),
+        }
+        env = {**os.environ, **hub}
+        done = subprocess.run([sys.executable, "-c", code], cwd=SRC, env=env, capture_output=True, text=True)
+        server.shutdown()
+        server.server_close()
+        last = done.stderr.strip().splitlines()[-1]
+        assert "InputError: hub:someone/gated@train must be readable" in last
+        assert "gated dataset" in last
+        assert "set HF_TOKEN, or pass data_dir=" in last
 
 
 def _folder(path):

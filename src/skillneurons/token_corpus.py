@@ -77,7 +77,7 @@ def tokenise(corpus: Corpus, tokenizer: Tokenizer) -> TokenCorpus:
         for text in (row.first, row.second):
             if text is not None:
                 numbers.setdefault(text, len(numbers))
-    encoded = [e.ids for e in tokenizer.encode_batch(list(numbers), add_special_tokens=False)]
+    encoded = _texts_alone(tokenizer, list(numbers))
     lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
     return TokenCorpus(
         np.concatenate([np.asarray(ids, dtype=np.uint16) for ids in encoded]),
@@ -89,6 +89,15 @@ def tokenise(corpus: Corpus, tokenizer: Tokenizer) -> TokenCorpus:
         np.array([row.held_out for row in corpus.rows], np.bool_),
         corpus.datasets,
     )
+
+
+def _texts_alone(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    """The ids of texts in which a special token's characters are characters."""
+    was, tokenizer.encode_special_tokens = tokenizer.encode_special_tokens, True
+    try:
+        return [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    finally:
+        tokenizer.encode_special_tokens = was
 
 
 def save(corpus: TokenCorpus, file: Path) -> None:
