@@ -75,7 +75,8 @@ def describe(
     weights = weight_files(source.folder, source.gguf_file)
     if getattr(config, "quantization_config", None) is None:
         ignored = skeleton._keys_to_ignore_on_load_unexpected or ()
-        check_tensors(weights, _shapes(skeleton), skeleton.base_model_prefix, tuple(ignored))
+        tied = {name for pair in skeleton.all_tied_weights_keys.items() for name in pair}
+        check_tensors(weights, _shapes(skeleton), skeleton.base_model_prefix, tuple(ignored), tied)
     return BackboneInfo(
         reference=reference,
         name=source.name,

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,9 @@ def weight_files(folder: Path, gguf_file: str | None = None) -> tuple[Path, ...]
     return files
 
 
-def check_tensors(files: Sequence[Path], shapes: Mapping[str, Shape], prefix: str, ignored: Sequence[str]) -> None:
+def check_tensors(
+    files: Sequence[Path], shapes: Mapping[str, Shape], prefix: str, ignored: Sequence[str], tied: Collection[str]
+) -> None:
     """Compare the tensors that safetensors files name with those of the architecture that config.json describes.
 
     Args:
@@ -45,6 +47,7 @@ def check_tensors(files: Sequence[Path], shapes: Mapping[str, Shape], prefix: st
         shapes: name -> shape of the architecture's own tensors.
         prefix: what a checkpoint of the bare model leaves out at the start of its names.
         ignored: patterns of names that the architecture knows and does not take.
+        tied: names that share their tensor with another, of which one is saved.
 
     Raises:
         InputError: a layer would be left out, has no weights, or a tensor has another shape or is no float.
@@ -56,7 +59,8 @@ def check_tensors(files: Sequence[Path], shapes: Mapping[str, Shape], prefix: st
             raise InputError(must, f"{dtype} {list(shape)}", SAVED)
     check_layers([name for name in held if not any(re.search(pattern, name) for pattern in ignored)], shapes)
     kinds = {_kind(name) for name in held}
-    if lacking := sorted(name for name in shapes if name not in held and "#" in _kind(name) and _kind(name) in kinds):
+    own = (name for name in shapes if name not in held and name not in tied)
+    if lacking := sorted(name for name in own if "#" in _kind(name) and _kind(name) in kinds):
         must = "the weights have all layers of the architecture in config.json"
         raise InputError(must, f"none for {listed(lacking, 3)}", SAVED)
 
