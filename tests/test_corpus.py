@@ -4,9 +4,8 @@ import unicodedata
 import pytest
 
 from conftest import ROOT
-from skillneurons import fingerprints
 from skillneurons.config import PretrainConfig
-from skillneurons.corpus import corpus_files, corpus_fingerprint, held_out, read_corpus, refuse_evaluation
+from skillneurons.corpus import corpus_files, held_out, read_corpus, refuse_evaluation
 from skillneurons.errors import InputError
 from skillneurons.overlap import Unseen, normalised
 from skillneurons.pretrain_plan import PretrainPlan
@@ -98,14 +97,6 @@ def test_both_texts_of_a_held_out_pair_are_kept_out_of_other_data_sets(folder):
     trained = {normalised(row.first) for row in corpus.rows if not row.held_out}
     assert "left 0" in trained or "left 1" in trained
     assert not held & trained
-
-
-def test_the_fingerprint_says_by_which_rule_rows_are_held_out():
-    """Weights made by an older rule are not those of the same files now."""
-    files, unseen = {"a/train": "0" * 64}, {"a/dev": "1" * 64}
-    older = fingerprints.of_value({"files": [["a/train", "0" * 64]], "unseen": unseen, "held": 50})
-    assert corpus_fingerprint(files, unseen) != older
-    assert corpus_fingerprint(files, unseen) == corpus_fingerprint(dict(files), dict(unseen))
 
 
 def test_a_word_is_the_same_composed_and_decomposed():
@@ -221,7 +212,7 @@ def test_weights_made_by_an_older_rule_are_not_the_answer(monkeypatch):
     config = PretrainConfig(corpus="data", recipe="pocket.yaml")
     plan = PretrainPlan(config, recipe, ("pocket-t5",), {"sst2/train": "0" * 64}, {"sst2/dev": "1" * 64}, 0)
     now = plan.address("pocket-t5"), plan.command_address, plan.corpus_address
-    monkeypatch.setattr("skillneurons.corpus.HELD_RULE", 1)
+    monkeypatch.setattr("skillneurons.pretrain_plan.METHOD_VERSION", 1)
     before = plan.address("pocket-t5"), plan.command_address, plan.corpus_address
     assert not set(now) & set(before)
     assert len(set(now)) == len(set(before)) == 3

@@ -21,9 +21,6 @@ from skillneurons.overlap import Unseen, normalised
 # what a data set or a file may not be called: these are for evaluation only
 REFUSED = ("dev", "test", "valid", "val", "advglue", "adv", "contrast", "cad", "published", "heldout", "hard")
 HELD_OUT_OF = 50
-# 1: a held-out text was kept out of its own data set alone, composed and decomposed it counted as two, and of the
-# originals of attacked rows those that are given by field were not kept out
-HELD_RULE = 2
 
 
 @dataclass(frozen=True)
@@ -74,9 +71,8 @@ class Corpus:
 
 
 def corpus_fingerprint(files: Mapping[str, str], unseen: Mapping[str, str]) -> str:
-    """SHA-256 of a corpus from the hashes of its files and the rule by which rows are held out."""
-    held = [HELD_OUT_OF, HELD_RULE]
-    return fingerprints.of_value({"files": list(files.items()), "unseen": dict(unseen), "held": held})
+    """SHA-256 of a corpus from the hashes of its files."""
+    return fingerprints.of_value({"files": list(files.items()), "unseen": dict(unseen), "held": HELD_OUT_OF})
 
 
 def corpus_files(folder: Path, datasets: Sequence[str]) -> tuple[dict[str, Path], dict[str, Path]]:

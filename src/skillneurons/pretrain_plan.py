@@ -23,7 +23,7 @@ from skillneurons.recipes import Recipe, read_recipe
 from skillneurons.token_corpus import TokenCorpus
 from skillneurons.vocabulary import FIRST_WORD, load_tokenizer, train_tokenizer
 
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 
 
 @dataclass(frozen=True)
