@@ -443,7 +443,7 @@ from stored activations; suppression by zeros in the weights. *works* means that
 
 def table(rows: Sequence[Row], version: str) -> str:
     works = {what: sum(getattr(row, what) == WORKS for row in rows) for what in ("tuning", "neurons", "suppression")}
-    counts = f"{len(rows)} rows; " + ", ".join(f"{what} works in {n}" for what, n in works.items()) + "."
+    counts = f"Of {len(rows)} rows, what works: " + ", ".join(f"{what} in {n}" for what, n in works.items()) + "."
     lines = [
         f"| {row.type} | {row.family} | {shown(row.tuning)} | {shown(row.neurons)} | {shown(row.suppression)} |\n"
         for row in rows
@@ -453,7 +453,7 @@ def table(rows: Sequence[Row], version: str) -> str:
 
 def shown(cell: str) -> str:
     """A refusal without the model's name and what to do."""
-    return cell.replace("|", "/").split(". ")[0][:220]
+    return " ".join(cell.replace("|", "/").split()).split(". ")[0][:220]
 
 
 def main() -> None:
@@ -474,7 +474,7 @@ def main() -> None:
             continue
         start = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            rows.append(examine(family, name, Path(folder) / "model"))
+            rows.append(examine(family, name, Path(folder) / "tiny"))
         gc.collect()
         print(f"{time.monotonic() - start:5.1f}s", rows[-1], flush=True)
     args.file.write_text(table(rows, transformers.__version__))

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 import architectures
+import tiny_architectures
 
+TABLE = Path(architectures.__file__).with_suffix(".md")
 WORKS, NO_FFN = "works", r"got none\."
 # what is said of neurons; everything else works with these types
 SAMPLE = {
@@ -35,3 +37,10 @@ def test_the_check_sees_taps_that_are_not_the_ffns(tmp_path: Path, monkeypatch: 
     taken = architectures.ByHand.projections
     monkeypatch.setattr(architectures.ByHand, "projections", lambda self: taken(self)[1:])
     assert architectures.examine("decoder_only", "gpt_neox", tmp_path).neurons.startswith("WRONG: taps")
+
+
+def test_the_table_has_every_type_and_nothing_wrong() -> None:
+    lines = [line.split(" | ") for line in TABLE.read_text().splitlines() if line.startswith("| ")][1:]
+    assert {(cells[1], cells[0].removeprefix("| ")) for cells in lines} == set(tiny_architectures.types())
+    assert len(lines) > 80
+    assert not [cells for cells in lines if "WRONG" in "".join(cells) or "FAILS" in "".join(cells)]

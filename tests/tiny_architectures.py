@@ -6,6 +6,7 @@ weight's shape tells what it is.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,7 @@ MORE: dict[str, dict[str, Any]] = {
     "longformer": {"attention_window": 8},
     "luke": {"entity_vocab_size": 16},
     "mamba2": {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 1},
+    "minicpm3": {"num_key_value_heads": HEADS},
     "ministral": {"head_dim": 8},
     "mobilebert": {"intra_bottleneck_size": HIDDEN},
     "nemotron": {"head_dim": 8, "num_key_value_heads": 2},
@@ -127,7 +129,9 @@ def types() -> Iterator[tuple[Family, str]]:
 
 def config(family: Family, name: str, tokenizer: Any) -> Any:
     """A tiny configuration of a type, as it would be saved with a model of that family."""
-    made = CONFIG_MAPPING[name](**_small(CONFIG_MAPPING[name](), tokenizer))
+    made = CONFIG_MAPPING[name]()
+    with suppress(Exception):  # sizes that must agree with others: as large as it is by default
+        made = CONFIG_MAPPING[name](**_small(made, tokenizer))
     classes = ARCHITECTURES[family][name]
     made.architectures = [classes if isinstance(classes, str) else classes[0]]
     if family == "decoder_only" and hasattr(made, "is_decoder"):
@@ -144,6 +148,8 @@ def _small(default: Any, tokenizer: Any) -> dict[str, Any]:
             values[key] = SMALL[key]
         elif key in ids or key == "decoder_start_token_id":
             values[key] = ids.get(key, tokenizer.pad_token_id)
+        elif key.endswith(("_token_id", "_token_index")) and isinstance(value, int) and value >= len(tokenizer):
+            values[key] = tokenizer.mask_token_id  # placeholders of images and sounds
     for key in getattr(default, "sub_configs", {}):
         part = getattr(default, key, None)
         if hasattr(part, "model_type"):
