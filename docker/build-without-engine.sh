@@ -22,10 +22,11 @@ work=$(mktemp --directory "$(realpath "$folder")/skillneurons.XXXXXX")
 trap 'rm -rf --one-file-system "$work"' EXIT
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# images, containers and temporary files in the work folder, whatever this machine's own settings say
+# Images, containers and temporary files in the work folder, whatever this machine's own settings say; vfs, since the
+# other drivers leave mounts there.
 run_buildah() {
-    TMPDIR=$work BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs \
-        buildah --root "$work/storage" --runroot "$work/state" "$@"
+    TMPDIR=$work BUILDAH_ISOLATION=chroot \
+        buildah --storage-driver vfs --root "$work/storage" --runroot "$work/state" "$@"
 }
 
 # Debian 12 has Python 3.11, which conda.yaml names

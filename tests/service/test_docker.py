@@ -178,7 +178,7 @@ def test_a_build_without_its_pins_installs_nothing(install: Install, tmp_path: P
 BUILDAH = """#!/bin/sh
 echo "$*" >> "$LOG"
 case "$*" in
-*" docker/Dockerfile "*) cat "$(dirname "$2")/pip.conf" >> "$LOG"; [ -z "$BROKEN" ] ;;
+*" docker/Dockerfile "*) cat "$(dirname "$4")/pip.conf" >> "$LOG"; [ -z "$BROKEN" ] ;;
 *" from "*) echo box ;;
 *" inspect "*) printf 'python\\n-m\\nskillneurons\\n' ;;
 *.sh) exit 2 ;;
@@ -232,6 +232,9 @@ def test_the_build_without_an_engine_names_no_index_of_its_own(build, tmp_path: 
     assert not re.search("://|_URL|FIND_LINKS|CERT", log)
     assert "python -m skillneurons main --dry_run true" in log
     assert "unshare --mount debootstrap " in log, "the build takes its mounts along"
+    calls = [line for line in log.splitlines() if line.startswith("--")]
+    assert len(calls) > 5
+    assert all(line.startswith(f"--storage-driver vfs --root {tmp_path / 'work'}/") for line in calls)
 
 
 @pytest.mark.parametrize("broken", ["", "yes"])
