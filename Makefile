@@ -18,7 +18,7 @@ demo: .venv/made  ## the main job on the embedded default, offline
 	HF_HUB_OFFLINE=1 $(BIN)/mlflow run . -e main --env-manager local --experiment-name skillneurons
 
 test: .venv/made  ## all tests this machine can run; skipped ones say why
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	PYTHONWARNDEFAULTENCODING=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv/made
 	$(BIN)/ruff check .
