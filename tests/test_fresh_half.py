@@ -103,11 +103,20 @@ def _encoder(model: str):
     return encode
 
 
+@pytest.fixture(scope="module")
+def prompt(tiny_roberta, tmp_path_factory) -> Path:
+    """The folder of a tuned prompt, in no store."""
+    folder = tmp_path_factory.mktemp("tuned")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        assert main(words("tune", model=tiny_roberta, **SMALL)) == 0
+        return next(artifact(run, "prompt") for run in every_run() if _has_prompt(run))
+
+
 @pytest.fixture
-def tuned(tiny_roberta, workplace) -> Path:
-    """The folder of a tuned prompt."""
-    assert main(words("tune", model=tiny_roberta, **SMALL)) == 0
-    return next(artifact(run, "prompt") for run in every_run() if _has_prompt(run))
+def tuned(prompt, workplace) -> Path:
+    return prompt
 
 
 def rewritten(folder: Path, to: Path, **card: object) -> Path:
