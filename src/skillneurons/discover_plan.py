@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-
 from skillneurons import fingerprints
 from skillneurons.backbone import BackboneInfo
 from skillneurons.config import DiscoverConfig
@@ -17,7 +15,7 @@ from skillneurons.neurons import Neurons
 from skillneurons.prompts import SoftPrompt
 from skillneurons.registry import fetch, fetch_neurons, find_backbone
 from skillneurons.sites import Site, site_of
-from skillneurons.subjects import check_distinct, task_of
+from skillneurons.subjects import check_distinct, encoded, task_of
 from skillneurons.tasks import Task, unsourced
 from skillneurons.tracking import Tracking
 
@@ -123,11 +121,7 @@ class DiscoverPlan:
         }
 
     def _encode(self, role: str) -> Encoded:
-        split = self.splits[role]
-        texts = [
-            self.task.render(self.info.family, dict(zip(self.task.fields, row, strict=True))) for row in split.rows
-        ]
-        return Encoded(self.info.encode(texts, self.max_length), torch.from_numpy(split.labels.copy()))
+        return encoded(self.splits[role], self.task, self.info, self.max_length)
 
     def _deciding(self) -> dict[str, object]:
         return {
@@ -194,8 +188,9 @@ def common_backbone(prompts: Sequence[SoftPrompt]) -> BackboneInfo:
 
 
 def _check_dev(dev: Split, task: Task, protocol: Protocol) -> None:
-    parts = {"half A": dev.take(halves(dev.twins)[0]), "half B": dev.take(halves(dev.twins)[1])}
-    for name, part in ({"dev": dev} if protocol == "paper" else parts).items():
+    first, second = halves(dev.twins)
+    parts = {"dev": dev} if protocol == "paper" else {"half A": dev.take(first), "half B": dev.take(second)}
+    for name, part in parts.items():
         if min(part.counts) < 1:
             counts = ", ".join(f"{count} of {label}" for label, count in zip(task.labels, part.counts, strict=True))
             raise InputError(f"{name} holds a row of every label", counts, "Raise max_dev_rows, or give more.")

@@ -13,6 +13,11 @@ class InputError(ValueError):
         super().__init__(" ".join(f"{must}; got {got}. {do}".split()))
 
 
+def first_line(error: BaseException) -> str:
+    """Another library's error as part of one of ours: its type and the first line of what it says."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0].rstrip('.')}"
+
+
 def listed(names: object, limit: int = 12) -> str:
     """Names in one line for an error message, cut after `limit`."""
     items = [str(name) for name in names]  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ from skillneurons import acceptance
 from skillneurons.backbone import Backbone, BackboneInfo
 from skillneurons.decoder_only import DecoderOnly
 from skillneurons.encoder_decoder import EncoderDecoder
-from skillneurons.errors import InputError, listed
+from skillneurons.errors import InputError, first_line, listed
 from skillneurons.layout import num_positions, text_config
 from skillneurons.masked_lm import MaskedLM
 from skillneurons.references import CONFIG_FILES, Source, resolve
@@ -129,7 +129,7 @@ def _loaded(info: BackboneInfo, dtype: torch.dtype) -> tuple[Any, dict[str, Any]
         raise
     except Exception as error:  # each kind of file has errors of its own
         must = f"the weights of {info.name} can be loaded"
-        raise InputError(must, _first_line(error), "Check the files, or use another checkpoint.") from error
+        raise InputError(must, first_line(error), "Check the files, or use another checkpoint.") from error
     return found
 
 
@@ -147,11 +147,7 @@ def _pretrained(auto_class: Any, source: Source, what: str) -> Any:
         return auto_class.from_pretrained(source.folder, trust_remote_code=False, local_files_only=True, **given)
     except Exception as error:  # each kind of file has errors of its own
         must = f"the {what} in {source.folder} can be read (models that need their own code are not run)"
-        raise InputError(must, _first_line(error), "Check the folder's files.") from error
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0].rstrip('.')}"
+        raise InputError(must, first_line(error), "Check the folder's files.") from error
 
 
 def _config(source: Source) -> Any:
@@ -171,7 +167,7 @@ def _check_quantized(quantized: Any, source: Source) -> None:
         AutoHfQuantizer.from_config(quantized, pre_quantized=True).validate_environment()
     except Exception as error:
         must = f"the weights of {source.name} are plain, or what they are packed with works here"
-        raise InputError(must, _first_line(error), "Use the unquantized checkpoint, or mend that.") from error
+        raise InputError(must, first_line(error), "Use the unquantized checkpoint, or mend that.") from error
 
 
 def _tokenizer(source: Source, family: Family) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import huggingface_hub
 
-from skillneurons.errors import InputError, listed
+from skillneurons.errors import InputError, first_line, listed
 from skillneurons.yaml_text import read_mapping
 
 KEYS = {"id", "folder", "package", "gguf", "revision", "placement", "tune"}
@@ -108,7 +108,7 @@ def _from_cache(model_id: str, revision: str | None, models_dir: Path, error: Ex
         except Exception as missing:
             failed.append(missing)
     at = f"{model_id}@{revision}" if revision else model_id
-    got = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0].rstrip('.')}"
+    got = first_line(error)
     if isinstance(failed[0], huggingface_hub.errors.IncompleteSnapshotError):
         must, got = f"the cache holds all files of the Hugging Face model {at}", f"some of them, and {got}"
         raise InputError(must, got, "Fetch it again while the hub can be reached, or give a local folder.") from error

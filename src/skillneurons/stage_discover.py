@@ -79,8 +79,7 @@ def execute(plan: DiscoverPlan, tracking: Tracking, console: Console, parent: Ru
             run.inputs(plan.splits.values())
             reset_peak_memory(accelerator.device)
             neurons, cards = _find(plan, accelerator, console)
-            run.metrics({"peak_memory_mb": peak_memory_mb(accelerator.device)})
-            _record(plan, run, neurons, cards)
+            _record(plan, run, neurons, cards, peak_memory_mb(accelerator.device))
     for prompt in plan.prompts:
         FileCheckpoint(plan.prompt_address(prompt)).drop()
     return run.id, False
@@ -147,11 +146,11 @@ def _counts(
         del one  # before the next is counted
 
 
-def _record(plan: DiscoverPlan, run: Run, neurons: Neurons, cards: list[NeuronCard]) -> None:
+def _record(plan: DiscoverPlan, run: Run, neurons: Neurons, cards: list[NeuronCard], peak: float) -> None:
     said = report.finding(neurons)
     label = " · protocol paper (one split)" if plan.config.protocol == "paper" else ""
     run.yaml(plan.config.model_dump(mode="json", exclude=_NOT_KEPT), "config.yaml")
-    run.metrics(report.metrics(neurons))
+    run.metrics({**report.metrics(neurons), "peak_memory_mb": peak})
     run.table(pd.DataFrame([card.row() for card in cards]), "neuron_cards.json")
     run.table(report.layers_table(neurons), "layers.json")
     if report.stability(neurons):

@@ -77,7 +77,8 @@ def execute(plan: TunePlan, tracking: Tracking, console: Console, parent: Run | 
     with alone(address):
         if not main:
             return Outcome("", False, _tune_all(plan, tracking, Run(), accelerator, console))
-        tags = {"skillneurons.stage": "tune", ADDRESS: address, **environment(accelerator, config)}
+        tags = {"skillneurons.stage": "tune", ADDRESS: address, SELECTION: selected_on(plan)}
+        tags |= environment(accelerator, config)
         with tracking.run(f"tune {plan.title}", tags, parent, adopt=parent is None) as run:
             for old in tracking.supersede(address, run):
                 console.print(f"taking up the work of run {old}, which died without a word", highlight=False)
@@ -191,7 +192,6 @@ def _tune_all(plan: TunePlan, tracking: Tracking, run: Run, accelerator: Acceler
     main, results = accelerator.is_main_process, []
     run.params({name: value for name, value in plan.config.model_dump(mode="json").items() if value is not None})
     run.inputs(plan.splits.values())
-    run.tags({SELECTION: selected_on(plan)})
     bench = _LazyBench(plan, accelerator, console)
     with TuneDisplay(plan.config.seeds, console, silent=not main) as display:
         for seed in plan.config.seeds:
@@ -233,6 +233,7 @@ def _in_child(lazy: _LazyBench, seed: int, tracking: Tracking, parent: Run, disp
         "skillneurons.stage": "tune",
         "skillneurons.seed": str(seed),
         ADDRESS: plan.seed_address(seed),
+        SELECTION: selected_on(plan),
         **environment(bench.accelerator, plan.config),
     }
     with tracking.run(f"seed {seed} · {plan.title}", tags, parent) as run:
@@ -240,7 +241,6 @@ def _in_child(lazy: _LazyBench, seed: int, tracking: Tracking, parent: Run, disp
         run.params({**plan.config.model_dump(mode="json"), "seeds": seed, "seed": seed})
         run.yaml(_effective(plan, (seed,)), "config.yaml")
         run.inputs(plan.splits.values())
-        run.tags({SELECTION: selected_on(plan)})
         result = tune_seed(bench, seed, unprompted, tracking, run, display.update)
     crown(tracking, registered_name(plan.task.name, plan.info.name))
     return result

@@ -21,6 +21,7 @@ from skillneurons.sources import STRICT, BuiltinSource, FileSource, HubSource, T
 from skillneurons.yaml_text import read_mapping
 
 EXAMPLE = "experiments/tasks/sst2.yaml"
+PLACES = ("hub", "file", "builtin", "counterpart")  # keys that say where rows and originals are
 FAMILIES = ("masked_lm", "encoder_decoder", "decoder_only")
 Family = Annotated[str, Field(pattern=f"^({'|'.join(FAMILIES)})$")]
 DEFAULT_FOLDERS = (Path("experiments/tasks"), Path(__file__).resolve().parents[2] / "experiments" / "tasks")
@@ -155,14 +156,13 @@ def load_task(name_or_path: str | Path, tasks_dir: Path | None = None) -> Task:
 
 def unsourced(task: Task) -> dict[str, Any]:
     """A task's definition less where its rows come from, which a split's fingerprint covers."""
-    origin = ("hub", "file", "builtin", "counterpart")
-    return {key: value for key, value in _definition(task).items() if key not in origin}
+    return {key: value for key, value in _definition(task).items() if key not in PLACES}
 
 
 def origin(task: Task, data_dir: str | Path | None) -> dict[str, Any]:
     """Where a task's rows come from, for `restored`: the files alone where they are read, else every source."""
     source, folder = task.source(data_dir)
-    kinds = ("file", "counterpart") if source is task.file else ("hub", "file", "builtin", "counterpart")
+    kinds = ("file", "counterpart") if source is task.file else PLACES
     held = {kind: asdict(value) for kind in kinds if (value := getattr(task, kind)) is not None}
     return {**held, "folder": str(folder.resolve())}
 

@@ -130,8 +130,7 @@ def tune_seed(
     others = {**unprompted, "random prompt": bench.scores(bench.random_prompt(seed), "test")}
     result = _result(plan, seed, run, tuned, scores, others)
     if bench.accelerator.is_main_process:
-        run.metrics({"peak_memory_mb": peak_memory_mb(bench.accelerator.device)}, tuned.steps)
-        result = _record(plan, tracking, run, tuned, scores, others, result)
+        result = _record(bench, tracking, run, tuned, scores, others, result)
         checkpoint.drop()
     return result
 
@@ -223,7 +222,7 @@ def _result(
 
 
 def _record(
-    plan: TunePlan,
+    bench: Bench,
     tracking: Tracking,
     run: Run,
     tuned: Tuned,
@@ -231,10 +230,11 @@ def _record(
     others: Mapping[str, torch.Tensor],
     result: SeedResult,
 ) -> SeedResult:
-    last = tuned.steps
+    plan, last = bench.plan, tuned.steps
     final = result.dev.metrics("dev") | result.test.metrics("test")
     final |= {f"test/{slug(name)}/accuracy": value.value for name, value in result.baselines.items()}
-    run.metrics(final | {"seconds": tuned.seconds}, last)
+    peak = peak_memory_mb(bench.accelerator.device)
+    run.metrics(final | {"seconds": tuned.seconds, "peak_memory_mb": peak}, last)
     run.figure(learning_curves({result.seed: result.curve}, result.dev.majority), "figures/learning_curves.png")
     for role, role_scores in scores.items():
         run.parquet(predictions(plan.splits[role], plan.task.labels, role_scores), f"predictions/{role}.parquet")
