@@ -18,12 +18,13 @@ demo: .venv/made  ## the main job on the embedded default, offline
 	HF_HUB_OFFLINE=1 $(BIN)/mlflow run . -e main --env-manager local --experiment-name skillneurons
 
 test: .venv/made  ## all tests this machine can run; skipped ones say why
-	PYTHONWARNDEFAULTENCODING=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	PYTHONWARNDEFAULTENCODING=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/made
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 ui: .venv/made  ## the MLflow UI on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1

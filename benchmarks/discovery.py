@@ -25,18 +25,19 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from skillneurons import significance
-from skillneurons.backbone import Backbone
-from skillneurons.data import halves
-from skillneurons.discovery import Counted, Question, count
-from skillneurons.encoding import Encoded, batches_by_length
-from skillneurons.loading import describe
-from skillneurons.neurons import Neurons
-from skillneurons.null import permuted_labels
-from skillneurons.predictivity import combine
-from skillneurons.sites import Site, site_of
-from skillneurons.taps import tapped
-from skillneurons.tokens import LabelWords
+from skillneurons.backbones import loading
+from skillneurons.backbones.base import Backbone
+from skillneurons.backbones.batching import Encoded, batches_by_length
+from skillneurons.backbones.loading import describe
+from skillneurons.backbones.taps import tapped
+from skillneurons.backbones.tokenization import LabelWords
+from skillneurons.data.splits import halves
+from skillneurons.discover.counting import Counted, Question, count
+from skillneurons.discover.permutation_null import permuted_labels
+from skillneurons.discover.predictivity import combine
+from skillneurons.neurons.scores import Neurons
+from skillneurons.neurons.sites import Site, site_of
+from skillneurons.stats import neuron_tests
 
 P, BATCH, PERMUTATIONS = 100, 32, 200
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -59,7 +60,7 @@ def a_backbone(folder: Path, family: str, width: int, layers: int, vocabulary: i
     PreTrainedTokenizerFast(tokenizer_object=pipeline, unk_token="<unk>", **special).save_pretrained(folder)
     torch.manual_seed(0)
     _model(family, width, layers, vocabulary).save_pretrained(folder)
-    return describe(str(folder)).load(device=torch.device(DEVICE))
+    return loading.load(describe(str(folder)), device=torch.device(DEVICE))
 
 
 def _model(family: str, width: int, layers: int, vocabulary: int) -> PreTrainedModel:
@@ -140,7 +141,7 @@ def storing(backbone: Backbone, site: Site, prompt: torch.Tensor, asked: Questio
         by_chance = ((permuted == 1).float() @ fired.flatten(1)).view(-1, *sign.shape)
         lucky = 2 * by_chance - fired.sum(0) + (permuted[0] != 1).sum()
         null = torch.where(sign > 0, lucky, len(second) - lucky)
-        auc = significance.binormal_auc(*(at_chosen(part).cpu().numpy() for part in moments))
+        auc = neuron_tests.binormal_auc(*(at_chosen(part).cpu().numpy() for part in moments))
         ones = fired[labels[second] == 1].sum(0)
         found = (hits.sum(0), position, sign, ones.int(), fired.sum(0).int(), torch.from_numpy(auc), null.int())
     return Counted(baseline.cpu(), *(values[None].cpu() for values in found))

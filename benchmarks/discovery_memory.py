@@ -14,11 +14,12 @@ import torch
 from accelerate import Accelerator
 from discovery import BATCH, PERMUTATIONS, a_backbone, rows
 
-from skillneurons.data import halves
-from skillneurons.discovery import Protocol, Question, count
-from skillneurons.loading import describe
-from skillneurons.predictivity import combine
-from skillneurons.sites import site_of
+from skillneurons.backbones import loading
+from skillneurons.backbones.loading import describe
+from skillneurons.data.splits import halves
+from skillneurons.discover.counting import Protocol, Question, count
+from skillneurons.discover.predictivity import combine
+from skillneurons.neurons.sites import site_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ CASES = (
 
 def measure(case: Case, folder: str) -> float:
     """Peak resident memory of this process after the case's discovery, its backbone loaded from a folder, GiB."""
-    backbone = describe(folder).load()
+    backbone = loading.load(describe(folder))
     train, dev = rows(case.n, 1), rows(case.n, 2)
     parts = halves([f"{i:05d}" for i in range(case.n)])
     everything = (range(case.n), range(case.n))

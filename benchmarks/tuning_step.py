@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from transformers import RobertaConfig, RobertaForMaskedLM
 
-from skillneurons.data import load_splits
-from skillneurons.loading import describe
-from skillneurons.tasks import load_task
+from skillneurons.backbones.loading import describe
+from skillneurons.data.splits import load_splits
+from skillneurons.data.tasks import load_task
 
 ROWS, LENGTH, PROMPT, ROUNDS = 16, 128, 20, 15
 

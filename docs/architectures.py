@@ -30,15 +30,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import tiny_architectures
 import tiny_models
-from skillneurons.backbone import BackboneInfo
-from skillneurons.discovery import Question, count
-from skillneurons.encoding import Encoded
+from skillneurons.backbones import loading
+from skillneurons.backbones.base import BackboneInfo
+from skillneurons.backbones.batching import Encoded
+from skillneurons.backbones.loading import AUTO_CLASSES, describe
+from skillneurons.backbones.tokenization import Family
+from skillneurons.discover.counting import Question, count
 from skillneurons.errors import InputError
-from skillneurons.loading import AUTO_CLASSES, describe
-from skillneurons.sites import Site, SiteName, site_of
-from skillneurons.suppression import Intervention, other_rows, suppressed_scores
-from skillneurons.tokens import Family
-from skillneurons.tuning import TuneSettings, tune
+from skillneurons.neurons.intervention import Intervention, other_rows, suppressed_scores
+from skillneurons.neurons.sites import Site, SiteName, site_of
+from skillneurons.tune.loop import TuneSettings, tune
 
 P, MAX_LENGTH = 4, 24
 WORKS, NONE = "works", ""
@@ -123,7 +124,7 @@ class ByHand:
     """A backbone's numbers from token ids, row by row, with its own hooks on modules found by weight shapes."""
 
     def __init__(self, info: BackboneInfo, width: int | None, dtype: torch.dtype = torch.float32) -> None:
-        self.info, self.backbone = info, info.load(dtype=dtype)
+        self.info, self.backbone = info, loading.load(info, dtype=dtype)
         # some weights are never saved (sinusoids), so these come from the files as well
         self.model: Any = AUTO_CLASSES[info.family].from_pretrained(info.folder, dtype=dtype)
         self.model.eval().requires_grad_(False)

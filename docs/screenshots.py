@@ -25,7 +25,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
-from skillneurons import views
+from skillneurons.tracking import run_list_view
 
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
@@ -136,7 +136,7 @@ def ui(database: str) -> Iterator[str]:
 
 def run_list(experiment_id: str) -> str:
     """The page of all runs, in the view with the accuracies."""
-    return views.page("", experiment_id).lstrip("/")
+    return run_list_view.page("", experiment_id).lstrip("/")
 
 
 def expander(run_name: str) -> str:

@@ -1,12 +1,13 @@
 import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+from nursery import SCHEMA, Child, Nursery
+from spared import spare_what_repeats
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -34,10 +35,37 @@ QUICK = {
 }
 
 
+# files that take longest, longest first: what begins last keeps one process at work while the others wait
+LONGEST = (
+    "test_tune_processes.py",
+    "test_search_processes.py",
+    "test_service.py",
+    "test_search.py",
+    "test_search_postgresql.py",
+    "test_demo.py",
+    "test_recorded_chain.py",
+    "test_ui.py",
+    "test_tune.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 @pytest.fixture(autouse=True)
 def _same_numbers_in_any_order() -> None:
     """Tests run in any order on any number of processes: what draws without a generator draws the same."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that MLflow has migrated; every fresh one is a copy."""
+    template = tmp_path_factory.mktemp("schema") / "mlflow.db"
+    spare_what_repeats(template)
+    return template
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +89,15 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def rows_of(labels: Any, names: tuple[str, ...]) -> Any:
+    """A split that has nothing but labels."""
+    from skillneurons.data.splits import Split
+
+    hashes = tuple(f"{i:016x}" for i in range(len(labels)))
+    rows = tuple((name,) for name in hashes)
+    return Split("made", "test", rows, labels, hashes, {}, "made", names)
+
+
 def words(entry: str, **parameters: object) -> list[str]:
     """A command line of the program."""
     return [entry, *(word for key, value in parameters.items() for word in (f"--{key}", str(value)))]
@@ -72,20 +109,19 @@ def environment(**extra: str) -> dict[str, str]:
     return {**kept, **ours, "COLUMNS": "160", **extra}
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    made = Nursery(environment())
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def start(workplace: Path) -> Callable[..., subprocess.Popen[str]]:
+def start(workplace: Path, nursery: Nursery, schema: Path) -> Callable[..., Child]:
     """Start the program as a process of its own."""
 
-    def go(entry: str, env: dict[str, str] | None = None, **parameters: object) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "skillneurons", *words(entry, **parameters)],
-            cwd=workplace,
-            env=environment(**(env or {})),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            # a shell's background job ignores interrupts, and its children inherit that
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
+    def go(entry: str, env: dict[str, str] | None = None, spares: int = 0, **parameters: object) -> Child:
+        told = environment(**{SCHEMA: str(schema), **(env or {})})
+        return nursery.start(words(entry, **parameters), workplace, told, spares)
 
     return go

@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ import yaml
 from mlflow import MlflowClient
 
 from conftest import QUICK
-from skillneurons.search_ledger import Ledger, config_key
+from nursery import Child
+from skillneurons.search.ledger import Ledger, config_key
 
 SPACE = {
     "search": "tune",
@@ -28,7 +28,7 @@ SPACE = {
     "pruner": {"first_rung": 3, "factor": 2},
 }
 FIXED = {name: value for name, value in QUICK.items() if name not in SPACE["parameters"]}
-LONG = {**FIXED, "max_steps": "240", "eval_every": "20", "heartbeat": 1, "final_seeds": "0", "threads": 1}
+LONG = {**FIXED, "max_steps": "180", "eval_every": "20", "heartbeat": 1, "final_seeds": "0", "threads": 1}
 NAMES = list(SPACE["parameters"])
 
 
@@ -44,7 +44,8 @@ class Place:
     @property
     def space(self) -> str:
         file = self.folder / "space.yaml"
-        file.write_text(yaml.safe_dump(SPACE))
+        if not file.exists():  # a command may be reading it
+            file.write_text(yaml.safe_dump(SPACE))
         return str(file)
 
     def begun(self) -> bool:
@@ -67,7 +68,7 @@ class Place:
         everywhere = [e.experiment_id for e in store.search_experiments()]
         return list(store.search_runs(everywhere, f"tags.`skillneurons.stage` = '{stage}'"))
 
-    def someone_mid_trial(self, process: subprocess.Popen, rng: random.Random) -> tuple[int, str]:
+    def someone_mid_trial(self, process: Child, rng: random.Random) -> tuple[int, str]:
         """The pid of a worker that has a checkpoint and is still at work, and its run."""
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline:
@@ -89,7 +90,7 @@ class StudyContract:
     def test_workers_and_the_command_die_and_the_study_is_whole(self, start, place, tiny_roberta):
         asked, rng = 7, random.Random(os.getpid())
         command = {"model": tiny_roberta, "space": place.space, "trials": asked, "workers": 3, **LONG}
-        process = start("search", env=place.env, **command)
+        process = start("search", env=place.env, spares=6, **command)
         died = set()
         for _ in range(2):
             pid, run_id = place.someone_mid_trial(process, rng)
@@ -105,7 +106,7 @@ class StudyContract:
         died |= {run.info.run_id for run in place.trial_runs() if run.info.status == "RUNNING"}
         assert run_id in died
 
-        again = start("search", env=place.env, **command)
+        again = start("search", env=place.env, spares=3, **command)
         out = again.communicate()[0]
         assert again.returncode == 0, out
 

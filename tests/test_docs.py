@@ -6,11 +6,16 @@ import re
 import pytest
 
 from conftest import ROOT
-from skillneurons import checkpoints, corpus, data, mantel, resampling, search_final, search_study, tracking
-from skillneurons.config import SearchConfig
-from skillneurons.recipes import read_recipe
-from skillneurons.search_space import read_space
-from skillneurons.yaml_text import parse
+from skillneurons import storage
+from skillneurons.data import splits
+from skillneurons.declarations import parse
+from skillneurons.pretrain.corpus import texts
+from skillneurons.pretrain.recipe import read_recipe
+from skillneurons.search import figures, study
+from skillneurons.search.config import SearchConfig
+from skillneurons.search.space import read_space
+from skillneurons.stats import cluster_bootstrap, mantel
+from skillneurons.tracking import runs
 
 NUMBERS = {"three": 3, "four": 4, "eight": 8, "a tenth": 0.1}
 PRUNER = read_space("default").pruner
@@ -31,23 +36,23 @@ STATED = [
         [PAPER["prompt_length"], PAPER["init_std"], PAPER["learning_rate"]],
     ),
     ("docs/method.md", r"\(r=(\d+), η=(\d+) by default\)", [PRUNER.first_rung, PRUNER.factor]),
-    ("docs/method.md", r"from ([\d,]+) bootstrap samples of rows \*and\* sets", [resampling.RESAMPLES]),
-    ("docs/method.md", r"\(floor 2/([\d,]+)\)", [resampling.RESAMPLES + 1]),
-    ("docs/method.md", r"sign flips of whole originals, ([\d,]+) of them", [resampling.FLIPS]),
+    ("docs/method.md", r"from ([\d,]+) bootstrap samples of rows \*and\* sets", [cluster_bootstrap.RESAMPLES]),
+    ("docs/method.md", r"\(floor 2/([\d,]+)\)", [cluster_bootstrap.RESAMPLES + 1]),
+    ("docs/method.md", r"sign flips of whole originals, ([\d,]+) of them", [cluster_bootstrap.FLIPS]),
     ("docs/method.md", r"all T! orders up to (\w+) tasks", [mantel.EXACT]),
-    ("docs/method.md", r"PED-ANOVA over the complete trials \([^)]*\), drawn from (\w+) on", [search_final.FEW]),
+    ("docs/method.md", r"PED-ANOVA over the complete trials \([^)]*\), drawn from (\w+) on", [figures.FEW]),
     (
         "docs/method.md",
         r"carved from train by a salted hash of the row's text \((a tenth) of it\)",
-        [inspect.signature(data.load_splits).parameters["dev_fraction"].default],
+        [inspect.signature(splits.load_splits).parameters["dev_fraction"].default],
     ),
-    ("docs/scaling.md", r"heartbeat is missing for (\w+) intervals", [search_study.GRACE]),
+    ("docs/scaling.md", r"heartbeat is missing for (\w+) intervals", [study.GRACE]),
     (
         "docs/scaling.md",
         r"\(`heartbeat=(\d+)` seconds by default\)",
         [SearchConfig.model_fields["heartbeat"].default],
     ),
-    (CARD, r"held out \(one row in (\d+)\)", [corpus.HELD_OUT_OF]),
+    (CARD, r"held out \(one row in (\d+)\)", [texts.HELD_OUT_OF]),
     (CARD, r"(\d+) encoder layers and \d+ decoder layers of width (\d+)", [POCKET.size.layers, POCKET.size.hidden]),
     (CARD, r"- (\d+) steps, [\d,]+ tokens", [POCKET.train.steps]),
 ]
@@ -67,7 +72,7 @@ def test_the_environment_is_as_the_docs_say(monkeypatch):
         re.findall(r"^\| `(\w+)` \| .*default `([^`]+)`", (ROOT / "docs/internals.md").read_text("utf-8"), re.M)
     )
     assert table == {
-        "MLFLOW_TRACKING_URI": tracking.DEFAULT_URI,
-        "MLFLOW_EXPERIMENT_NAME": tracking.DEFAULT_EXPERIMENT,
-        "SKILLNEURONS_STATE": str(checkpoints.state_dir()),
+        "MLFLOW_TRACKING_URI": runs.DEFAULT_URI,
+        "MLFLOW_EXPERIMENT_NAME": runs.DEFAULT_EXPERIMENT,
+        "SKILLNEURONS_STATE": str(storage.state_dir()),
     }

@@ -8,8 +8,9 @@ import torch
 from transformers import AutoTokenizer, RobertaForMaskedLM, T5ForConditionalGeneration
 
 import skillneurons
-from skillneurons.loading import describe
-from skillneurons.pretrain_card import check_model
+from skillneurons.backbones import loading
+from skillneurons.backbones.loading import describe
+from skillneurons.pretrain.model_card import check_model
 
 FOLDER = Path(skillneurons.__file__).parent / "pocket"
 PAIR = ("pocket-roberta", "pocket-t5")
@@ -44,14 +45,14 @@ def test_the_pair_is_matched():
     assert recipes[0] == recipes[1]
     vocabularies = [AutoTokenizer.from_pretrained(FOLDER / name).get_vocab() for name in PAIR]
     assert vocabularies[0] == vocabularies[1]
-    taps = [[(t.layer, t.width) for t in describe(name).load().taps if t.stack == "encoder"] for name in PAIR]
+    taps = [[(t.layer, t.width) for t in loading.load(describe(name)).taps if t.stack == "encoder"] for name in PAIR]
     assert taps[0] == taps[1] == [(layer, 1024) for layer in range(4)]
 
 
 def test_a_masked_word_scores_as_in_transformers_alone():
     """Prompt of one (the mask itself), no position: the same input built by hand."""
     info = describe("pocket-roberta")
-    backbone, words = info.load(), info.label_words(["negative", "positive"])
+    backbone, words = loading.load(info), info.label_words(["negative", "positive"])
     ids = info.encode([("a gorgeous , witty film .",)], 32)
     got = backbone.label_scores(torch.zeros(1, 256), info.collate(ids), words)[0]
     model = RobertaForMaskedLM.from_pretrained(FOLDER / "pocket-roberta", dtype=torch.float32).eval()
@@ -70,7 +71,7 @@ def test_a_masked_word_scores_as_in_transformers_alone():
 
 def test_the_first_step_of_t5_scores_as_in_transformers_alone():
     info = describe("pocket-t5")
-    backbone, words = info.load(), info.label_words(["negative", "positive"])
+    backbone, words = loading.load(info), info.label_words(["negative", "positive"])
     ids = info.encode([("a gorgeous , witty film .",)], 32)
     got = backbone.label_scores(torch.zeros(0, 256), info.collate(ids), words)[0]
     model = T5ForConditionalGeneration.from_pretrained(FOLDER / "pocket-t5", dtype=torch.float32).eval()

@@ -14,8 +14,8 @@ import torch
 from transformers import CONFIG_MAPPING
 
 import tiny_models
-from skillneurons.loading import ARCHITECTURES, AUTO_CLASSES
-from skillneurons.tokens import Family
+from skillneurons.backbones.loading import ARCHITECTURES, AUTO_CLASSES
+from skillneurons.backbones.tokenization import Family
 
 # F of an encoder or an only stack, F of a decoder beside an encoder
 FFN, DECODER_FFN = 48, 40

@@ -16,6 +16,8 @@ import transformers
 import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from skillneurons.backbones import loading
+
 WORDS = ("negative", "positive")
 SENTENCES = (
     "a gorgeous and witty film",
@@ -48,6 +50,11 @@ def build(architecture: str, folder: Path, seed: int = 0) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def loaded(architecture: str, folder: Path) -> Any:
+    """A tiny model as a backbone."""
+    return loading.load(loading.describe(str(build(architecture, folder))))
 
 
 def write_quips(folder: Path) -> Path:

@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 
 from conftest import words
-from skillneurons.backbone import BackboneInfo
+from skillneurons.backbones import loading
 from skillneurons.cli import main
 
 
@@ -39,10 +39,10 @@ def stored(run, path: str) -> Path:
 def refusal(stage: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> str:
     """The one line of a command that is refused before a model is loaded, and leaves no run."""
 
-    def no_loading(self: BackboneInfo, **_: object) -> None:
+    def no_loading(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(BackboneInfo, "load", no_loading)
+    monkeypatch.setattr(loading, "load", no_loading)
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # importing our tracking sets it
     before = len(runs(stage))
     capsys.readouterr()

@@ -1,3 +1,7 @@
 """Soft prompts on frozen language models, the skill neurons they activate, and their robustness."""
 
-__version__ = "0.1.0"
+from skillneurons import api
+from skillneurons.about import __version__
+from skillneurons.api import *  # noqa: F403
+
+__all__ = [*api.__all__, "__version__"]

@@ -1,31 +1,35 @@
-"""The command line: `python -m skillneurons NAME --key value`."""
+"""The command line: `skillneurons NAME --key value`, or `python -m skillneurons NAME --key value`."""
 
 import os
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
-from typing import Literal, get_args, get_origin
+from types import FrameType
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 from pydantic_core import PydanticUndefined
 from rich.console import Console
 
-from skillneurons import __version__
+from skillneurons.about import __version__
 from skillneurons.errors import InputError, listed
 
-# name -> (module with run(given, console), its configuration's class, one line of help)
-STAGES = {
-    "main": ("stage_main", "MainConfig", "the whole chain on the embedded default"),
-    "tune": ("stage_tune", "TuneConfig", "tune one soft prompt a seed on a frozen model"),
-    "discover": ("stage_discover", "DiscoverConfig", "find the skill neurons that a task's prompts activate"),
-    "suppress": ("stage_suppress", "SuppressConfig", "accuracy with skill neurons suppressed, beside random ones"),
-    "robustness": (
-        "stage_robustness",
-        "RobustnessConfig",
-        "adversarial accuracy, and what becomes of the skill neurons",
-    ),
-    "transfer": ("stage_transfer", "TransferConfig", "accuracy of every task under every task's prompts"),
-    "search": ("stage_search", "SearchConfig", "search the tune parameters with Optuna, on many workers"),
-    "pretrain": ("stage_pretrain", "PretrainConfig", "train the pair of small backbones from a folder of texts"),
+if TYPE_CHECKING:
+    from skillneurons.commands.config import StageConfig
+
+# name -> (folder of its capability, one line of help)
+COMMANDS = {
+    "main": ("demo", "the whole chain on the embedded default"),
+    "tune": ("tune", "tune one soft prompt a seed on a frozen model"),
+    "discover": ("discover", "find the skill neurons that a task's prompts activate"),
+    "suppress": ("suppress", "accuracy with skill neurons suppressed, beside random ones"),
+    "robustness": ("robustness", "adversarial accuracy, and what becomes of the skill neurons"),
+    "transfer": ("transfer", "accuracy of every task under every task's prompts"),
+    "search": ("search", "search the tune parameters with Optuna, on many workers"),
+    "pretrain": ("pretrain", "train the pair of small backbones from a folder of texts"),
 }
 
 SHARED = ("tune", "discover")  # what several processes of a launcher work at together
@@ -35,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run an entry point; returns the exit code (0 done, 1 failed, 2 bad input, 130 interrupted)."""
     console = Console()
     try:
-        return _dispatch(list(sys.argv[1:] if argv is None else argv), console)
+        with _interruptible():
+            return _dispatch(list(sys.argv[1:] if argv is None else argv), console)
     except InputError as error:
         _refuse(str(error))
         return 2
@@ -45,6 +50,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("interrupted; the same command takes up where this one stopped")
         return 130
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """An interrupt that comes inside a finaliser, where Python drops whatever is raised, is raised a moment later."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_code.co_name == "__del__" or frame.f_code.co_filename == weakref.__file__:
+                signal.setitimer(signal.ITIMER_VIRTUAL, 0.02)
+                return
+            frame = frame.f_back
+        raise KeyboardInterrupt
+
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler and hasattr(signal, "setitimer")
+    if not ours or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = [(number, signal.signal(number, interrupt)) for number in (signal.SIGINT, signal.SIGVTALRM)]
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)  # the signal would end the process once it is not ours
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def arguments(words: Sequence[str]) -> dict[str, str]:
@@ -70,14 +100,21 @@ def arguments(words: Sequence[str]) -> dict[str, str]:
     return given
 
 
+def configuration(entry: str) -> "type[StageConfig]":
+    """The class of an entry point's parameters."""
+    kind: type[StageConfig] = import_module(f"skillneurons.{COMMANDS[entry][0]}.config").CONFIG
+    return kind
+
+
 def help_text(entry: str | None = None) -> str:
     """What `--help` prints: the entry points, or the parameters of one."""
     if entry is None:
-        lines = [f"skillneurons {__version__}", "", "python -m skillneurons NAME --key value", ""]
-        lines += [f"  {name:<8} {about}" for name, (_, _, about) in STAGES.items()]
+        call = "skillneurons NAME --key value      (in a checkout: python -m skillneurons NAME …)"
+        lines = [f"skillneurons {__version__}", "", call, ""]
+        lines += [f"  {name:<10} {about}" for name, (_, about) in COMMANDS.items()]
         return "\n".join([*lines, "", "NAME --help lists the parameters of one."])
-    _, kind, about = STAGES[entry]
-    config = getattr(import_module("skillneurons.config"), kind)
+    about = COMMANDS[entry][1]
+    config = configuration(entry)
     own: Mapping[str, str] = getattr(config, "DEFAULTS", {})
     lines = [f"{entry}: {about}", ""]
     for name, field in config.model_fields.items():
@@ -104,15 +141,14 @@ def _dispatch(words: list[str], console: Console) -> int:
         print(__version__)
         return 0
     entry, rest = words[0], words[1:]
-    if entry not in STAGES:
-        raise InputError("the first word is an entry point", entry, f"There are: {listed(STAGES)}.")
+    if entry not in COMMANDS:
+        raise InputError("the first word is an entry point", entry, f"There are: {listed(COMMANDS)}.")
     if "--help" in rest or "-h" in rest:
         print(help_text(entry))
         return 0
     _check_alone(entry)
-    run: Callable[[Mapping[str, str], Console], int]
-    run = import_module(f"skillneurons.{STAGES[entry][0]}").run
-    return run(arguments(rest), console)
+    command = import_module(f"skillneurons.{COMMANDS[entry][0]}.command").COMMAND
+    return int(command.run(arguments(rest), console))
 
 
 def _check_alone(entry: str) -> None:
@@ -125,7 +161,7 @@ def _check_alone(entry: str) -> None:
 def _refuse(message: str) -> None:
     _complain(message)
     if "MLFLOW_RUN_ID" in os.environ and _speaks():  # importing mlflow takes seconds
-        import_module("skillneurons.tracking").fail_adopted(message)
+        import_module("skillneurons.tracking.runs").fail_adopted(message)
 
 
 def _complain(message: str) -> None:

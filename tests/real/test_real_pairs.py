@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from skillneurons.data import load_splits
-from skillneurons.pairing import bare, load_pairs
-from skillneurons.robustness_plan import Attacked
-from skillneurons.tasks import load_task
+from skillneurons.data.pairs import bare, load_pairs
+from skillneurons.data.splits import load_splits
+from skillneurons.data.tasks import load_task
+from skillneurons.robustness.plan import Attacked
 
 DATA = os.environ.get("SKILLNEURONS_DATA")
 FOLDER = Path(__file__).parents[2] / "experiments" / "tasks"

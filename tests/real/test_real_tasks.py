@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from skillneurons.data import load_splits
-from skillneurons.tasks import load_task
+from skillneurons.data.splits import load_splits
+from skillneurons.data.tasks import load_task
 
 DATA = os.environ.get("SKILLNEURONS_DATA")
 FOLDER = Path(__file__).parents[2] / "experiments" / "tasks"

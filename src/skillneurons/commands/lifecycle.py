@@ -1,0 +1,232 @@
+"""The one life of a command: parse, plan, find the finished run or do the work, record, announce."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from rich.table import Table
+
+from skillneurons.commands.config import ComputeConfig
+from skillneurons.commands.environment import environment, older_config
+from skillneurons.commands.launching import is_worker, launch
+from skillneurons.data.splits import Split
+from skillneurons.storage import alone, on_main
+from skillneurons.tracking.runs import ADDRESS, FINDING, NOTE, Run, Tracking
+
+Connect = Callable[[], Tracking]
+NOT_KEPT = {"rerun", "dry_run", "config"}  # what is no part of a configuration that others start from
+
+
+class Plan(Protocol):
+    """A checked command."""
+
+    @property
+    def config(self) -> ComputeConfig:
+        """The parsed parameters."""
+
+    @property
+    def title(self) -> str:
+        """What is worked on, in a few words."""
+
+    @property
+    def address(self) -> str:
+        """SHA-256 of what decides the outcome."""
+
+
+P = TypeVar("P", bound=Plan)
+
+
+class Report(Protocol):
+    """What a finished command says."""
+
+    def finding(self) -> str:
+        """In words, chance included."""
+
+    def rich_table(self) -> Table | None:
+        """For the terminal."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a run said when it was worked."""
+
+    text: str
+
+    @classmethod
+    def by(cls, tracking: Tracking, run_id: str) -> "Said":
+        """The finding of a run; else its whole note."""
+        return cls(tracking.tag(run_id, FINDING) or tracking.tag(run_id, NOTE) or "")
+
+    def finding(self) -> str:
+        """The text."""
+        return self.text
+
+    def rich_table(self) -> None:
+        """None: the text alone was kept."""
+
+
+R = TypeVar("R", bound=Report)
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[R]):
+    """Where the result of a command is (nowhere, on other processes than the main one), and what it says."""
+
+    run_id: str
+    reused: bool
+    report: R
+
+
+@dataclass(frozen=True)
+class Job:
+    """With what a command works; `run` keeps nothing on other processes than the main one."""
+
+    tracking: Tracking
+    run: Run
+    accelerator: Accelerator
+    console: Console
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Since it was begun."""
+        return time.perf_counter() - self.started
+
+    def say(self, text: str) -> None:
+        """A line of progress, from the main process."""
+        if self.accelerator.is_main_process:
+            self.console.print(text, highlight=False, soft_wrap=True)
+
+
+class EntryPoint(ABC, Generic[P]):
+    """A command line: its configuration, its plan, and how it is carried out."""
+
+    name: ClassVar[str]
+    config: ClassVar[type[ComputeConfig]]
+    shown: ClassVar[Mapping[str, str]] = {"pictures": "figures"}  # what is named at the end, and its artifact
+
+    @abstractmethod
+    def plan(self, given: Mapping[str, Any], base: Mapping[str, Any] | None, connect: Connect) -> P:
+        """Check all that can be checked before a model is loaded.
+
+        Args:
+            given: parameters, as texts or as their values.
+            base: the configuration of an older run, over which they are laid.
+            connect: gives the tracking store; bad parameters are refused before it is touched.
+
+        Raises:
+            InputError: the first thing that is wrong.
+        """
+
+    @abstractmethod
+    def dry_run(self, plan: P) -> str:
+        """What the command would do and about what it would cost."""
+
+    def processes(self, plan: P) -> int:
+        """How many processes share the work."""
+        return 1
+
+    def run(self, given: Mapping[str, str], console: Console) -> int:
+        """Carry out the command; returns the exit code."""
+        connect = cache(Tracking.connect)
+        plan = self.prepare(given, connect)
+        processes = self.processes(plan)
+        if plan.config.dry_run:
+            console.print(self.dry_run(plan), highlight=False, markup=False, soft_wrap=True)
+            return 0
+        tracking = connect()
+        if processes > 1 and not is_worker() and (plan.config.rerun or not tracking.finished(plan.address)):
+            cpu = plan.config.device_type == "cpu"
+            return launch(self.name, given, processes, cpu=cpu, address=plan.address)
+        return self.carry_out(plan, given, tracking, console)
+
+    def prepare(self, given: Mapping[str, Any], connect: Connect) -> P:
+        """The plan of a command line, over the configuration of the run that its `config` names."""
+        reference = given.get("config")
+        return self.plan(given, older_config(connect(), reference, self.config) if reference else None, connect)
+
+    @abstractmethod
+    def carry_out(self, plan: P, given: Mapping[str, str], tracking: Tracking, console: Console) -> int:
+        """Do the work, or find it done, and say what came out; returns the exit code."""
+
+    def announce(self, outcome: Outcome[Any], tracking: Tracking, console: Console) -> None:
+        """Say what came out and where it is."""
+        run = Run(tracking.client, outcome.run_id)
+        again = f"This configuration has finished as run {outcome.run_id}; rerun=true works it again."
+        if outcome.reused:
+            console.print(again, highlight=False, soft_wrap=True)
+        if (table := outcome.report.rich_table()) is not None:
+            console.print(table)
+        for line in (
+            outcome.report.finding().replace("**", ""),
+            *(f"{what}: {run.artifact_path(path)}" for what, path in self.shown.items()),
+            f"run: {outcome.run_id}",
+            f"the UI: {tracking.ui}",
+        ):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class Command(EntryPoint[P], Generic[P, R]):
+    """What a capability brings beside that: its work, done in one run and found by its address, and its report."""
+
+    @abstractmethod
+    def work(self, plan: P, job: Job) -> R:
+        """Do it, and record it in the run; all processes of a launcher call this together."""
+
+    @abstractmethod
+    def reused(self, plan: P, tracking: Tracking, run_id: str) -> R:
+        """The report of a finished run."""
+
+    def inputs(self, plan: P) -> Iterable[Split]:
+        """The data that the run is of."""
+        return ()
+
+    def tags(self, plan: P) -> dict[str, str]:
+        """Tags of the run, beside its stage, address and environment."""
+        return {}
+
+    def accelerator(self, plan: P) -> Accelerator:
+        """The device, and what the work's precision is."""
+        return Accelerator(cpu=plan.config.device_type == "cpu")
+
+    def forget(self, plan: P) -> None:
+        """Forget what an interrupted command would have taken up."""
+
+    def carry_out(self, plan: P, given: Mapping[str, str], tracking: Tracking, console: Console) -> int:
+        """Do the work, or find it done, and say what came out; returns the exit code."""
+        outcome = self.execute(plan, tracking, console)
+        if outcome.run_id:
+            self.announce(outcome, tracking, console)
+        return 0
+
+    def execute(self, plan: P, tracking: Tracking, console: Console, parent: Run | None = None) -> Outcome[R]:
+        """Do the work of a checked command, or find the finished run that did it."""
+        config, address = plan.config, plan.address
+        torch.set_num_threads(config.threads or torch.get_num_threads())
+        accelerator = self.accelerator(plan)
+        main = accelerator.is_main_process
+        if done := on_main(lambda: None if config.rerun else tracking.finished(address)):
+            if main:
+                tracking.point(self.name, plan.title, done, parent)
+            return Outcome(done if main else "", True, self.reused(plan, tracking, done))
+        with alone(address):
+            if not main:
+                return Outcome("", False, self.work(plan, Job(tracking, Run(), accelerator, console)))
+            tags = {"skillneurons.stage": self.name, ADDRESS: address, **self.tags(plan)}
+            tags |= environment(accelerator, config)
+            with tracking.run(f"{self.name} {plan.title}", tags, parent, adopt=parent is None) as run:
+                for old in tracking.supersede(address, run):
+                    console.print(f"taking up the work of run {old}, which died without a word", highlight=False)
+                values = config.model_dump(mode="json")
+                run.params({name: value for name, value in values.items() if value is not None})
+                run.yaml({name: value for name, value in values.items() if name not in NOT_KEPT}, "config.yaml")
+                run.inputs(self.inputs(plan))
+                report = self.work(plan, Job(tracking, run, accelerator, console))
+        self.forget(plan)
+        return Outcome(run.id, False, report)

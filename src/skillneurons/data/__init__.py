@@ -1,0 +1,1 @@
+"""Tasks as YAML, where their rows come from, splits, and pairs of rows."""

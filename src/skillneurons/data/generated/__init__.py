@@ -1,0 +1,1 @@
+"""The grammars of the built-in tasks."""

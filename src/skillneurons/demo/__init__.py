@@ -1,0 +1,1 @@
+"""`main`: the whole chain on the embedded default."""

@@ -1,0 +1,1 @@
+"""`discover`: the skill neurons that prompts activate."""

@@ -1,0 +1,127 @@
+"""What a discovery finds, as a value and as a folder.
+
+Shapes: K targets (1 for two labels; one a label against the rest for more), S seeds, L layers,
+W positions of the site, F FFN width. In the files the axis K is left out where it is 1.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from skillneurons import fingerprints
+from skillneurons.errors import InputError
+from skillneurons.storage import write_atomically
+
+FORMAT = 1
+TENSOR_FILE = "neurons.safetensors"
+CARD_FILE = "neurons.json"
+# Neurons.direction in words
+SIGNS = {1: "excitatory", -1: "inhibitory", 0: "prompts disagree on its direction"}
+SHARED = ("baseline",)  # arrays without an axis of targets
+REQUIRED = ("format", "protocol", "site", "stack", "task", "targets", "backbone", "fingerprint")
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """Predictivity of every neuron of a site, with what chance would give.
+
+    Attributes:
+        baseline: float32 `[S, L, W, F]`, mean activation on train.
+        accuracy: float32 `[K, S, L, W, F]`, share of all dev rows where firing equals the label.
+        position: int16 `[K, S, L, F]`, the position chosen on half A.
+        sign: int8 `[K, S, L, F]`, 1 excitatory or -1 inhibitory, chosen on half A.
+        seed_predictivity: float32 `[K, S, L, F]`, on half B at that position with that sign.
+        predictivity: float32 `[K, L, F]`, its mean over seeds.
+        p_value: float64 `[K, S, L, F]`, exact tail on half B.
+        q_value: float64 `[K, L, F]`, of the seeds' combined p, Benjamini-Hochberg over all neurons.
+        family_p: float64 `[K, L, F]`, family-wise by the permuted maximum.
+        auc: float32 `[K, S, L, F]`, binormal from train, at the chosen position; above 1/2 if excitatory.
+        card: JSON-able facts: protocol, site, task, rows, chance, prompts, backbone.
+
+    With `protocol` paper there is one split: position, sign, predictivity and p come from all of dev, and
+    p from the permutations.
+    """
+
+    baseline: NDArray[np.float32]
+    accuracy: NDArray[np.float32]
+    position: NDArray[np.int16]
+    sign: NDArray[np.int8]
+    seed_predictivity: NDArray[np.float32]
+    predictivity: NDArray[np.float32]
+    p_value: NDArray[np.float64]
+    q_value: NDArray[np.float64]
+    family_p: NDArray[np.float64]
+    auc: NDArray[np.float32]
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The label each ranking is for."""
+        return tuple(self.card["targets"])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(L, F)."""
+        layers, neurons = self.predictivity.shape[1:]
+        return layers, neurons
+
+    @property
+    def direction(self) -> NDArray[np.int8]:
+        """1 excitatory or -1 inhibitory under every prompt, 0 where prompts disagree, int8 `[K, L, F]`."""
+        return np.where((self.sign == self.sign[:, :1]).all(axis=1), self.sign[:, 0], 0).astype(np.int8)
+
+    @property
+    def ranking(self) -> NDArray[np.float32]:
+        """Predictivities as `top_neurons` takes them: `[L, F]`, or `[K, L, F]` for several targets."""
+        return self.predictivity[0] if len(self.predictivity) == 1 else self.predictivity
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the arrays."""
+        return fingerprints.of_value({name: fingerprints.of_array(array) for name, array in self._arrays().items()})
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays, then the card: a folder without the latter is not whole."""
+        folder.mkdir(parents=True, exist_ok=True)
+        safetensors.numpy.save_file(self._arrays(), folder / TENSOR_FILE)
+        card = {"format": FORMAT, **self.card, "fingerprint": self.fingerprint}
+        write_atomically(folder / CARD_FILE, json.dumps(card, indent=2, ensure_ascii=False).encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> "Neurons":
+        """Read a folder.
+
+        Raises:
+            InputError: a file or a key is missing, or the arrays are not those of the card.
+        """
+        missing = [name for name in (CARD_FILE, TENSOR_FILE) if not (folder / name).is_file()]
+        if missing:
+            must = f"a neurons folder holds {TENSOR_FILE} and {CARD_FILE}"
+            raise InputError(must, f"{folder} without {' and '.join(missing)}", "Name a finished discover run.")
+        card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+        lacking = [key for key in REQUIRED if key not in card]
+        if lacking or card["format"] != FORMAT:
+            got = f"one without {lacking}" if lacking else f"format {card['format']}"
+            raise InputError(f"{CARD_FILE} is of format {FORMAT}", got, "Discover the neurons again.")
+        arrays = safetensors.numpy.load_file(folder / TENSOR_FILE)
+        if len(card["targets"]) == 1:
+            arrays = {name: array if name in SHARED else array[None] for name, array in arrays.items()}
+        found = cls(**arrays, card=card)
+        if found.fingerprint != card["fingerprint"]:
+            must = f"{TENSOR_FILE} matches its card"
+            raise InputError(must, f"other arrays in {folder}", "Copy the whole folder again.")
+        return found
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "card"}
+        squeeze = len(self.predictivity) == 1
+        return {
+            name: np.ascontiguousarray(array[0] if squeeze and name not in SHARED else array)
+            for name, array in arrays.items()
+        }

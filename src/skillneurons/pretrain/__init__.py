@@ -1,0 +1,1 @@
+"""`pretrain`: the embedded pair of backbones."""

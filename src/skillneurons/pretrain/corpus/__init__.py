@@ -1,0 +1,1 @@
+"""Texts to pretrain on: read, freed of test rows, tokenized."""

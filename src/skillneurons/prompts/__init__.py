@@ -1,0 +1,1 @@
+"""The soft prompt as a value, where it starts, and its scores."""

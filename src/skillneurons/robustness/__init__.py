@@ -1,0 +1,1 @@
+"""`robustness`: adversarial accuracy, and what becomes of the skill neurons."""

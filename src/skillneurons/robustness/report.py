@@ -1,0 +1,161 @@
+"""What a finished robustness command says: tables, metrics, pictures, the finding in words."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from skillneurons.neurons.selection import top_neurons
+from skillneurons.plots.style import DosePanel, suppression_curves
+from skillneurons.robustness import tables
+from skillneurons.robustness.figures import (
+    Group,
+    Held,
+    accuracy_by_group,
+    predictivity_held,
+    restoration_curves,
+    shifts,
+)
+from skillneurons.robustness.set_report import ALL_ROWS, Rows, SetReport
+from skillneurons.stats.intervals import Ranged
+from skillneurons.suppress.report import panel
+
+_WORDS = {"restore": "adversarial text, clean activations", "corrupt": "clean text, adversarial activations"}
+
+
+@dataclass(frozen=True)
+class RobustnessReport:
+    """The outcome of one robustness command.
+
+    Attributes:
+        title: task and backbone.
+        own: accuracy on the task's own test rows, with n and majority rate.
+        sets: one an adversarial set.
+    """
+
+    title: str
+    backbone: str
+    task: str
+    own: tuple[Ranged, int, float]
+    sets: Sequence[SetReport]
+
+    def finding(self) -> str:
+        """What was found, in words, chance included."""
+        share, n, majority = self.own
+        told = (
+            "" if share.low > majority else " **That is not above the majority rate: there is no skill to attack.**"
+        )
+        head = f"**{self.title}**: on clean test {share.text} (n={n}, majority rate {majority:.1%}).{told}"
+        return "\n\n".join([head, *(one.finding() for one in self.sets)])
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Path -> table."""
+        makers: dict[str, Callable[[SetReport], Iterator[tables.Row]]] = {
+            "pairs.json": tables.pair_rows,
+            "consistency.json": tables.consistency_rows,
+            "shift.json": tables.shift_rows,
+            "restoration.json": tables.restoration_rows,
+            "suppression.json": tables.suppression_rows,
+        }
+        accuracies = [self._own_row(), *chain.from_iterable(map(tables.accuracy_rows, self.sets))]
+        made = {path: pd.DataFrame(chain.from_iterable(map(rows, self.sets))) for path, rows in makers.items()}
+        made = {"accuracy.json": pd.DataFrame(accuracies), **made}
+        made["summary.json"] = pd.DataFrame([self._summary(one) for one in self.sets])
+        return {path: frame for path, frame in made.items() if len(frame)}
+
+    def figures(self) -> dict[str, Figure]:
+        """Path -> picture."""
+        named = [(f"{one.name}, n={one.whole.n}", [_group(rows) for rows in one.groups]) for one in self.sets]
+        found = {"figures/accuracy.png": accuracy_by_group(named)}
+        found["figures/consistency.png"] = predictivity_held([_held(one) for one in self.sets])
+        both = [
+            (f"{one.name}: {_WORDS[way]}", effects) for one in self.sets for way, effects in one.main.restored.items()
+        ]
+        if both:
+            found["figures/restoration.png"] = restoration_curves(both)
+        moved = [
+            (f"{one.name}, top {one.middle:g}%", one.main.shift[one.middle]) for one in self.sets if one.main.shift
+        ]
+        if moved:
+            found["figures/shift.png"] = shifts(moved)
+        panels = [one_panel for one in self.sets for one_panel in _doses(one)]
+        found["figures/suppression.png"] = suppression_curves(panels, "neurons of each layer set to 0, %")
+        return found
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Of the clean test under `test`, of a set under `adversarial/<task>`."""
+        share, n, majority = self.own
+        found = {**share.ends("test/accuracy"), "test/n": float(n), "test/majority": majority}
+        for one in self.sets:
+            where, rows = f"adversarial/{one.name}", one.whole
+            found |= {**rows.accuracy.ends(f"{where}/accuracy"), f"{where}/n": float(rows.n)}
+            found[f"{where}/majority"] = rows.majority
+            if rows.pair is not None and not one.measured.attacked.pairs.flips:
+                found |= rows.pair.success.columns(f"{where}/attack_success")
+            found |= one.main.consistency.skill[one.middle].estimate.columns(f"{where}/skill_predictivity")
+            found |= one.main.consistency.overlap[one.middle].estimate.columns(f"{where}/overlap")
+        return found
+
+    def rich_table(self) -> Table:
+        """For the terminal."""
+        table = Table(title=self.title)
+        for column in ("rows", "n", "adversarial", "clean originals", "attack success", "majority"):
+            table.add_column(column)
+        for one in self.sets:
+            for rows in one.groups:
+                table.add_row(*_cells(one.name if rows is one.whole else f"  {rows.name}", rows))
+        return table
+
+    def _own_row(self) -> dict[str, object]:
+        share, n, majority = self.own
+        return {"set": self.task, "kind": "clean test", "group": ALL_ROWS, **tables.shared(share, n, majority)}
+
+    def _summary(self, one: SetReport) -> dict[str, object]:
+        p, held = one.point(self.backbone), one.main.consistency
+        share, n, majority = self.own
+        found: dict[str, object] = {
+            "backbone": self.backbone,
+            "task": self.task,
+            "set": one.name,
+            "site": one.main.site,
+            "percent": one.middle,
+            "n": one.whole.n,
+            "majority": one.whole.majority,
+            "test_rows": n,
+            **share.ends("test_accuracy", "test"),
+            "test_chance": majority,
+        }
+        found |= p.clean.ends("clean_accuracy", "clean") | p.changed.ends("adversarial_accuracy", "adversarial")
+        found |= held.skill[one.middle].estimate.columns("skill_predictivity")
+        found |= held.overlap[one.middle].estimate.columns("overlap")
+        return found | held.agreement.estimate.columns("spearman")
+
+
+def _doses(one: SetReport) -> Iterator[DosePanel]:
+    for direction, rows in zip(one.suppressions, ("adversarial rows", "clean test rows"), strict=True):
+        made = panel(direction.effects)
+        yield DosePanel(f"{one.name}: {rows}, n={direction.effects[0].n}", made.doses, made.majority)
+
+
+def _group(rows: Rows) -> Group:
+    return Group(rows.name, rows.n, rows.accuracy, rows.pair.clean if rows.pair else None, rows.majority)
+
+
+def _held(one: SetReport) -> Held:
+    held, neurons = one.main.consistency, one.neurons[-1]
+    top = top_neurons(neurons.ranking, one.middle)
+    clean = float(neurons.ranking[top].mean())
+    title = f"{one.name}, n={one.whole.n}\ntop {one.middle:g}%, site {one.main.site}"
+    return Held(title, held.predictivity[top], held.predictivity.ravel(), clean, held.null)
+
+
+def _cells(name: str, rows: Rows) -> tuple[str, ...]:
+    pair = rows.pair
+    clean = pair.clean.lines if pair else ""
+    known = pair is not None and pair.success.value == pair.success.value
+    success = pair.success.lines if pair and known else ""
+    return name, str(rows.n), rows.accuracy.lines, clean, success, f"{rows.majority:.1%}"

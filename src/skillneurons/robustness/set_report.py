@@ -1,0 +1,251 @@
+"""One adversarial set as measured: its groups of rows, its pairs, and the finding in words."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import nan
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skillneurons.neurons.scores import Neurons
+from skillneurons.robustness.figures import Point
+from skillneurons.robustness.measure import SetMeasured, SiteMeasured
+from skillneurons.robustness.plan import GROUPS
+from skillneurons.robustness.restoration import verdict
+from skillneurons.stats.cluster_bootstrap import Clusters
+from skillneurons.stats.intervals import SIGNIFICANT, Ranged, holm
+from skillneurons.stats.paired_accuracy import PairedAccuracy, clustered_share, compare
+from skillneurons.suppress.effects import Effect
+from skillneurons.suppress.effects import verdict as needed
+
+ALL_ROWS = "all rows"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Accuracy of one group of adversarial rows, prompts averaged, and of their originals where known."""
+
+    kind: str
+    name: str
+    n: int
+    accuracy: Ranged
+    majority: float
+    pair: PairedAccuracy | None
+
+    @property
+    def standing(self) -> str:
+        """Where the interval lies: above the majority rate, below a coin, or neither."""
+        if self.accuracy.low > self.majority:
+            return "above the majority rate"
+        return "below chance" if self.accuracy.high < 0.5 else "not above the majority rate"
+
+
+@dataclass(frozen=True)
+class SetReport:
+    """One adversarial set."""
+
+    measured: SetMeasured
+    rates: tuple[float, ...]
+    neurons: tuple[Neurons, ...]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of the adversarial task."""
+        return self.measured.attacked.name
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Of the adversarial rows."""
+        return self.measured.attacked.pairs.adversarial.labels
+
+    @property
+    def main(self) -> SiteMeasured:
+        """The site that verdicts rest on."""
+        return self.measured.sites[-1]
+
+    @property
+    def middle(self) -> float:
+        """The percentage that the finding speaks of."""
+        return self.rates[len(self.rates) // 2]
+
+    @cached_property
+    def correct(self) -> NDArray[np.bool_]:
+        """`[S, n]`."""
+        return np.asarray(self.measured.scores.argmax(-1) == self.labels)
+
+    @cached_property
+    def before(self) -> NDArray[np.bool_] | None:
+        """Of the originals `[S, m]`; None where there are none."""
+        if self.measured.clean is None or self.measured.attacked.pairs.clean is None:
+            return None
+        return np.asarray(self.measured.clean.argmax(-1) == self.measured.attacked.pairs.clean.labels)
+
+    @cached_property
+    def groups(self) -> list[Rows]:
+        """All rows first, then every kind."""
+        split, everything = self.measured.attacked.pairs.adversarial, np.arange(len(self.labels))
+        found = [self._rows("all", ALL_ROWS, everything)]
+        for column in GROUPS:
+            values = np.array([str(value) for value in split.extras.get(column, ())])
+            for name in sorted(set(values.tolist())):
+                found.append(self._rows(column, name, np.flatnonzero(values == name)))
+        return found
+
+    @property
+    def whole(self) -> Rows:
+        """All rows."""
+        return self.groups[0]
+
+    @cached_property
+    def by_prompt(self) -> list[tuple[PairedAccuracy, float]]:
+        """Each prompt's pairs, with p corrected over the prompts; empty without pairs."""
+        if not self.measured.attacked.pairs.paired or self.before is None:
+            return []
+        each = [self._pair(self.places, [number]) for number in range(len(self.correct))]
+        corrected = holm([pair.p_value for pair in each])
+        return [(pair, float(p)) for pair, p in zip(each, corrected, strict=True)]
+
+    def finding(self) -> str:
+        """What was found on this set, in words."""
+        parts = [
+            self._accuracy(),
+            *self._pairs(),
+            self._consistency(),
+            *self._shift(),
+            *self._causal(),
+            *self._needs(),
+        ]
+        return " ".join(parts)
+
+    def point(self, backbone: str) -> Point:
+        """For the comparison: the clean version of the same rows where there is one."""
+        clean = self.whole.pair.clean if self.whole.pair else self.unpaired()
+        held = self.main.consistency.skill[self.middle].estimate
+        return Point(backbone, self.name, clean, self.whole.accuracy, held, self.whole.majority)
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """The adversarial row of each pair."""
+        return self.measured.attacked.places
+
+    def unpaired(self) -> Ranged:
+        """Accuracy on originals that have another order, or NaN where there are none."""
+        if self.before is None:
+            return Ranged(nan, nan, nan)
+        return clustered_share(self.before, Clusters.single(self.before.shape[1]))
+
+    def _rows(self, kind: str, name: str, chosen: NDArray[np.int64]) -> Rows:
+        labels, attacked = self.labels[chosen], self.measured.attacked
+        accuracy = clustered_share(self.correct[:, chosen], attacked.clusters.take(chosen))
+        majority = float(np.bincount(labels).max() / len(labels))
+        held = np.isin(self.places, chosen) if attacked.pairs.paired else np.zeros(0, dtype=np.bool_)
+        everyone = range(len(self.correct))
+        pair = self._pair(self.places[held], everyone, np.flatnonzero(held)) if held.any() else None
+        return Rows(kind, name, len(chosen), accuracy, majority, pair)
+
+    def _pair(
+        self, rows: NDArray[np.int64], prompts: Sequence[int], originals: NDArray[np.int64] | None = None
+    ) -> PairedAccuracy:
+        assert self.before is not None
+        attacked = self.measured.attacked
+        before = self.before if originals is None else self.before[:, originals]
+        clusters = attacked.clusters.take(rows)
+        chosen = list(prompts)
+        return compare(before[chosen], self.correct[chosen][:, rows], clusters, 2, attacked.pairs.flips)
+
+    def _accuracy(self) -> str:
+        rows, prompts = self.whole, len(self.correct)
+        text = (
+            f"**{self.name}**: {prompts} prompt{'s are' if prompts > 1 else ' is'} right on {rows.accuracy.text} "
+            f"of {rows.n} rows (majority rate {rows.majority:.1%}): {rows.standing}."
+        )
+        if rows.pair is None and self.before is not None:
+            text += f" On the originals, which are not paired with them: {self.unpaired().text}."
+        return text
+
+    def _pairs(self) -> Iterator[str]:
+        pair = self.whole.pair
+        if pair is None:
+            yield "No row is paired with its original, so nothing is said of what the change costs, nor of causes."
+            return
+        test = "exact McNemar" if pair.exact else "sign flips of whole originals"
+        head = (
+            f"On the {pair.n} rows with an original ({pair.originals} different ones): clean {pair.clean.text}, "
+            f"changed {pair.changed.text}, difference {pair.difference.points} ({test}, p {pair.p_value:.2g})"
+        )
+        if self.measured.same_text:
+            yield f"{self.measured.same_text} pairs are the same after cutting to the text length."
+        if self.measured.attacked.pairs.flips:
+            yield f"{head}; both right: {pair.both.text} (a coin: {pair.both.chance:.0%}). The change turns labels."
+            return
+        worse = sum(p < SIGNIFICANT and one.difference.value > 0 for one, p in self.by_prompt)
+        yield (
+            f"{head}; worse for {worse} of {len(self.by_prompt)} prompts (Holm over prompts). Attack success among "
+            f"rows right before: {pair.success.text} (a coin: {pair.success.chance:.0%})."
+        )
+
+    def _consistency(self) -> str:
+        held, rate = self.main.consistency, self.middle
+        agreed = held.agreement.estimate
+        skill, gap, shared = held.skill[rate], held.difference[rate], held.overlap[rate]
+        still = skill.holm_p < SIGNIFICANT
+        told = (
+            "still tell the label" if still else f"do not tell the label beyond chance (up to {skill.null_high:.1%})"
+        )
+        better = gap.holm_p < SIGNIFICANT
+        beside = "more than random neurons" if gap.estimate.value > 0 else "less than random neurons"
+        beside = beside if better else "not otherwise than random neurons"
+        where = f"the clean top {rate:g}% of the site {self.main.site}"
+        return (
+            f"Skill neurons ({where}) {told}: predictivity {skill.estimate.text} (chance {skill.null_low:.1%} to "
+            f"{skill.null_high:.1%}, Holm p {skill.holm_p:.2g}); {beside} ({gap.estimate.points}, Holm p "
+            f"{gap.holm_p:.2g}). Overlap with the adversarial top: {shared.estimate.text}, by chance "
+            f"{shared.estimate.chance:.1%} (permuted labels: {shared.null_low:.1%} to {shared.null_high:.1%}); "
+            f"Spearman {agreed.value:.2f} [{agreed.low:.2f}, {agreed.high:.2f}] (permuted labels: "
+            f"{held.agreement.null_low:.2f} to {held.agreement.null_high:.2f})."
+        )
+
+    def _shift(self) -> Iterator[str]:
+        layers = self.main.shift.get(self.middle, [])
+        if not layers:
+            return
+        more = [layer for layer, against, p in layers if p < SIGNIFICANT and against.difference.value > 0]
+        less = [layer for layer, against, p in layers if p < SIGNIFICANT and against.difference.value < 0]
+        told = [f"more than random ones in layers {more}"] * bool(more)
+        told += [f"less in layers {less}"] * bool(less)
+        said = " and ".join(told) or "as far as random ones in every layer"
+        yield f"Under attack they move {said} (Holm over layers)."
+
+    def _causal(self) -> Iterator[str]:
+        if "restore" in self.main.restored and self.whole.pair is not None:
+            yield f"Restored at {self.main.site}: {verdict(self.main.restored['restore'], self.whole.pair)}"
+        elif self.measured.attacked.pairs.flips:
+            yield "Nothing is restored: the change turns the label."
+
+    def _needs(self) -> Iterator[str]:
+        for one in self.suppressions:
+            yield f"{one.what}: {needed(False, one.effects)}"
+
+    @cached_property
+    def suppressions(self) -> tuple["Suppressed", ...]:
+        """Both directions: clean neurons on adversarial rows, and the reverse."""
+        m = self.measured
+        return (
+            Suppressed(
+                "Clean skill neurons set to 0 on the adversarial rows", m.suppressed.effects(m.sets[0], self.seed)
+            ),
+            Suppressed(
+                "Neurons ranked on the adversarial rows set to 0 on the clean test rows",
+                m.reverse.effects(m.sets[1], self.seed),
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Suppressed:
+    """One direction of suppression, every rate."""
+
+    what: str
+    effects: Sequence[Effect]

@@ -1,0 +1,1 @@
+"""`search`: the parameters of `tune` searched with Optuna."""

@@ -1,0 +1,1 @@
+"""Arrays in, numbers out: intervals, tests, resampling; no tensor and no model."""

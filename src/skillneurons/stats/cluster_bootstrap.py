@@ -1,0 +1,135 @@
+"""Intervals by resampling rows, where rows made from one original stand and fall together.
+
+Several attacks on one text are no independent evidence: the original is drawn, and its rows come with it.
+Shapes: n rows, G originals (clusters), R resamples or permutations.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skillneurons.stats.intervals import Estimate, unknown
+
+Floats = NDArray[np.float64]
+RESAMPLES = 2000
+FLIPS = 9999
+_AT_ONCE = 100  # resamples held in memory together
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Which rows belong together.
+
+    Attributes:
+        of: the cluster of each row, int64 `[n]`, 0 to G - 1.
+    """
+
+    of: NDArray[np.int64]
+
+    @classmethod
+    def by(cls, names: ArrayLike) -> "Clusters":
+        """Rows with one name are one cluster, in the order of first appearance."""
+        values = np.asarray(names)
+        _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+        rank = np.empty(len(first), dtype=np.int64)
+        rank[np.argsort(first)] = np.arange(len(first))
+        return cls(rank[inverse.ravel()])
+
+    @classmethod
+    def single(cls, n: int) -> "Clusters":
+        """Every row by itself."""
+        return cls(np.arange(n))
+
+    @property
+    def count(self) -> int:
+        """G."""
+        return int(self.of.max()) + 1
+
+    @property
+    def alone(self) -> bool:
+        """Whether every row is by itself."""
+        return self.count == len(self.of)
+
+    def take(self, rows: ArrayLike) -> "Clusters":
+        """Those of some rows."""
+        return Clusters.by(self.of[np.asarray(rows)])
+
+    def weights(self, seed: int, resamples: int = RESAMPLES) -> Iterator[Floats]:
+        """Blocks `[b, n]` of row weights, each line of which sums to 1: G clusters drawn with replacement."""
+        rng, size = np.random.default_rng(seed), self.count
+        for start in range(0, resamples, _AT_ONCE):
+            drawn = rng.multinomial(size, np.full(size, 1 / size), size=min(_AT_ONCE, resamples - start))
+            rows = drawn[:, self.of].astype(np.float64)
+            yield rows / rows.sum(axis=1, keepdims=True)
+
+    def permuted(self, labels: ArrayLike, permutations: int, seed: int) -> NDArray[np.uint8]:
+        """R label vectors `[R, n]`: the labels of the clusters shuffled, each cluster keeping one label.
+
+        Raises:
+            ValueError: a cluster holds two labels.
+        """
+        values, rng = np.asarray(labels, dtype=np.uint8), np.random.default_rng([seed, 7])
+        first = np.zeros(self.count, dtype=np.int64)
+        first[self.of[::-1]] = np.arange(len(values))[::-1]
+        if (values != values[first][self.of]).any():
+            raise ValueError("rows made from one original have one label. Cluster rows by their original.")
+        copies = np.tile(values[first], (permutations, 1))
+        return np.asarray(rng.permuted(copies, axis=1)[:, self.of])
+
+
+def mean_interval(values: ArrayLike, clusters: Clusters, seed: int = 0) -> Estimate:
+    """A mean over rows `[n]` with its percentile bootstrap (95%)."""
+    x = np.asarray(values, dtype=np.float64)
+    drawn = np.concatenate([weights @ x for weights in clusters.weights(seed)])
+    return Estimate(float(x.mean()), *central(drawn))
+
+
+def ratio_interval(above: ArrayLike, below: ArrayLike, clusters: Clusters, seed: int = 0) -> Estimate:
+    """sum(above) / sum(below) over rows `[n]` with a bootstrap interval; a resample without `below` drops out."""
+    x, y = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
+    parts = []
+    for weights in clusters.weights(seed):
+        bottom = weights @ y
+        kept = np.abs(bottom) > 1e-12
+        parts.append((weights @ x)[kept] / bottom[kept])
+    value = float(x.sum() / y.sum()) if y.sum() else float("nan")
+    return Estimate(value, *central(np.concatenate(parts)))
+
+
+def central(drawn: NDArray[np.floating]) -> tuple[float, float]:
+    """The ends of the central 95%; NaN of nothing."""
+    if not len(drawn):
+        return float("nan"), float("nan")
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def basic(value: float, drawn: Floats, lowest: float, highest: float) -> Estimate:
+    """Basic bootstrap interval (Davison & Hinkley 1997): what resampling takes from a statistic is given back.
+
+    Agreement of two noisy vectors falls when noise is added, and resampling adds some. Where it takes more than
+    the resamples vary, the interval would leave the value out, and reaches to it instead.
+    """
+    kept = drawn[np.isfinite(drawn)]
+    if not len(kept):
+        return unknown(value)
+    low, high = central(kept)
+    return Estimate(value, min(2 * value - high, value), max(2 * value - low, value)).within(lowest, highest)
+
+
+def sign_flip_p(differences: ArrayLike, clusters: Clusters, seed: int = 0) -> float:
+    """Two-sided p of paired differences `[n]` being as often up as down: a cluster's sum changes its sign.
+
+    Monte Carlo over FLIPS sign vectors; never below 1 / (FLIPS + 1).
+    """
+    x = np.bincount(clusters.of, weights=np.asarray(differences, dtype=np.float64))
+    x = x[np.abs(x) > 1e-12]
+    if not len(x):
+        return 1.0
+    rng, reached = np.random.default_rng([seed, 3]), 0
+    for start in range(0, FLIPS, 1000):
+        signs = rng.integers(0, 2, size=(min(1000, FLIPS - start), len(x))) * 2 - 1
+        reached += int((np.abs(signs @ x) >= abs(x.sum()) - 1e-9).sum())
+    return (1 + reached) / (FLIPS + 1)

@@ -1,0 +1,1 @@
+"""`suppress`: accuracy with skill neurons suppressed, beside random ones."""

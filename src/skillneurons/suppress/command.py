@@ -1,0 +1,140 @@
+"""`suppress`: does the model need its skill neurons? Accuracy with them changed, beside random sets."""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from skillneurons.backbones import loading
+from skillneurons.backbones.base import Backbone
+from skillneurons.commands.config import parse
+from skillneurons.commands.display import clock
+from skillneurons.commands.estimate import EFFICIENCY, matrix_rate
+from skillneurons.commands.evaluated_task import EvaluatedTask
+from skillneurons.commands.lifecycle import Command, Connect, Job, Said
+from skillneurons.data.splits import Split
+from skillneurons.neurons.intervention import suppressed_scores
+from skillneurons.plots.style import suppression_curves
+from skillneurons.suppress.config import SuppressConfig
+from skillneurons.suppress.plan import SuppressPlan, plan
+from skillneurons.suppress.report import SetPredictions, SuppressionReport
+from skillneurons.tracking.registry import fetch, fetch_neurons
+from skillneurons.tracking.runs import Tracking
+
+TABLE, ROWS, FIGURE = "suppression.json", "predictions/test.parquet", "figures/suppression.png"
+_WORDS = {
+    "zero": "set to 0",
+    "mean": "set to the baseline's mean",
+    "noise": "with noise of {sigma:g} added",
+    "resample": "taken from another row",
+}
+
+
+class Suppress(Command[SuppressPlan, SuppressionReport | Said]):
+    """What `suppress` brings."""
+
+    name, config = "suppress", SuppressConfig
+    shown = {"picture": FIGURE}
+
+    def plan(self, given: Mapping[str, Any], base: Mapping[str, Any] | None, connect: Connect) -> SuppressPlan:
+        config, tracking = parse(SuppressConfig, given, base), connect()
+        neurons = fetch_neurons(tracking, config.neurons)
+        others = fetch(tracking, config.other_tasks) if config.other_tasks else []
+        return plan(config, fetch(tracking, config.prompts), neurons, others)
+
+    def dry_run(self, plan: SuppressPlan) -> str:
+        """What the command would do and about what it would cost."""
+        tokens = rows = 0.0
+        for subject in plan.subjects:
+            lengths, times = subject.encode(plan.info).lengths, len(plan.masks) * len(subject.prompts)
+            tokens += times * float(lengths.sum() + len(lengths) * subject.prompts[0].length)
+            rows += times * len(lengths)
+        rate = EFFICIENCY * matrix_rate(plan.config.device_type)
+        return (
+            f"{_opening(plan)}\nwould read {rows:,.0f} rows: {len(plan.masks)} sets ({how(plan)})\n"
+            f"about {clock(max(1.0, 2 * plan.info.parameter_count_estimate * tokens / rate))} (within a factor of "
+            f"two) on {plan.config.device_type}\naddress {plan.address}"
+        )
+
+    def inputs(self, plan: SuppressPlan) -> Iterable[Split]:
+        return [subject.split for subject in plan.subjects]
+
+    def tags(self, plan: SuppressPlan) -> dict[str, str]:
+        return {"skillneurons.neurons": plan.neurons.fingerprint, "skillneurons.backbone": plan.info.fingerprint}
+
+    def reused(self, plan: SuppressPlan, tracking: Tracking, run_id: str) -> Said:
+        return Said.by(tracking, run_id)
+
+    def work(self, plan: SuppressPlan, job: Job) -> SuppressionReport:
+        measured = _measure_all(plan, job)
+        effects = [effect for one in measured for effect in one.effects(plan.sets, plan.config.seed)]
+        report = SuppressionReport(plan.title, how(plan), plan.config.kind, plan.config.keep, effects)
+        _record(plan, job, measured, report)
+        return report
+
+
+def how(plan: SuppressPlan) -> str:
+    """The change in words: what is done to which neurons, found how."""
+    c, card = plan.config, plan.neurons.card
+    which = "all but the top" if c.keep else "the top"
+    per = "of each layer" if c.ranking == "layer" else "of all layers"
+    where = "at all positions" if c.positions == "all" else "at the positions of the site"
+    found = f"{card['stack']} neurons of {card['task']}, site {card['site']}"
+    paper = ", chosen and scored on one split (protocol paper)" if card["protocol"] == "paper" else ""
+    return f"{found}{paper}: {which} {per} {_WORDS[c.kind].format(sigma=c.sigma)} {where}"
+
+
+def _measure_all(plan: SuppressPlan, job: Job) -> list[SetPredictions]:
+    job.say(_opening(plan))
+    backbone = loading.load(plan.info, device=job.accelerator.device, dtype=torch.float32)
+    return [_measure(plan, subject, backbone, job) for subject in plan.subjects]
+
+
+def _measure(plan: SuppressPlan, subject: EvaluatedTask, backbone: Backbone, job: Job) -> SetPredictions:
+    encoded, masks, found = subject.encode(plan.info), plan.masks, []
+    for number, prompt in enumerate(subject.prompts, 1):
+        started = time.perf_counter()
+        scores = suppressed_scores(
+            backbone,
+            plan.site(prompt),
+            prompt.embeddings,
+            encoded,
+            subject.words,
+            masks,
+            plan.intervention(prompt),
+            subject.keys,
+            plan.config.eval_batch_size,
+        )
+        found.append(scores.argmax(2).numpy())
+        text = (
+            f"{subject.task.name}, prompt {number} of {len(subject.prompts)}: {len(encoded)} rows, {len(masks)} sets"
+        )
+        job.say(f"{text}, {clock(time.perf_counter() - started)}")
+    return SetPredictions(
+        subject.task.name,
+        subject.own,
+        subject.split,
+        [prompt.fingerprint for prompt in subject.prompts],
+        np.stack(found),
+    )
+
+
+def _record(plan: SuppressPlan, job: Job, measured: list[SetPredictions], report: SuppressionReport) -> None:
+    run = job.run
+    run.metrics({**report.metrics, "seconds": job.seconds})
+    run.parquet(pd.concat([one.rows(plan.sets) for one in measured], ignore_index=True), ROWS)
+    label = f"top neurons {'kept' if plan.config.keep else 'suppressed'}, % of {plan.config.ranking}"
+    run.figure(suppression_curves(report.panels(), label), FIGURE)
+    run.note(report.finding())
+    run.table(report.table(), TABLE)
+
+
+def _opening(plan: SuppressPlan) -> str:
+    sizes = ", ".join(f"{s.task.name} {len(s.split)} rows, {len(s.prompts)} prompts" for s in plan.subjects)
+    return f"{plan.title}: test {sizes}"
+
+
+COMMAND = Suppress()

@@ -1,0 +1,144 @@
+"""Everything about a suppress command that can be known, and refused, before a model is loaded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+
+from skillneurons import fingerprints
+from skillneurons.backbones.base import BackboneInfo
+from skillneurons.commands.evaluated_task import (
+    EvaluatedTask,
+    by_task,
+    check_backbone,
+    check_fit,
+    check_one_task,
+    evaluated_task,
+)
+from skillneurons.errors import InputError, listed
+from skillneurons.neurons.intervention import Intervention, Sets, sets_at
+from skillneurons.neurons.scores import Neurons
+from skillneurons.neurons.selection import Mask
+from skillneurons.neurons.sites import Site, site_of
+from skillneurons.prompts.predictor import find_backbone
+from skillneurons.prompts.soft_prompt import SoftPrompt
+from skillneurons.seeds import mix
+from skillneurons.suppress.config import SuppressConfig
+
+METHOD_VERSION = 2
+
+
+@dataclass(frozen=True)
+class SuppressPlan:
+    """A checked suppress command: configuration, backbone (not loaded), neurons, tasks; the own task first."""
+
+    config: SuppressConfig
+    info: BackboneInfo
+    neurons: Neurons
+    subjects: tuple[EvaluatedTask, ...]
+
+    @property
+    def address(self) -> str:
+        """SHA-256 of what decides the outcome of the command."""
+        deciding = {
+            "stage": "suppress",
+            "method": METHOD_VERSION,
+            "config": self.config.deciding(),
+            "neurons": [self.neurons.fingerprint, self.neurons.card["site"], self.neurons.card.get("prompts")],
+            "backbone": self.info.fingerprint,
+            "placement": self.info.placement,
+            "subjects": [one.deciding() for one in self.subjects],
+        }
+        return fingerprints.of_value(deciding)
+
+    @property
+    def title(self) -> str:
+        """`sst2 · roberta-base`."""
+        return f"{self.subjects[0].task.name} · {self.info.name}"
+
+    @cached_property
+    def sets(self) -> tuple[Sets, ...]:
+        """The sets at each rate, in rising order."""
+        c = self.config
+        ranking = self.neurons.ranking
+        return tuple(sets_at(ranking, rate, c.ranking, c.controls, c.seed, c.keep) for rate in sorted(c.rates))
+
+    @property
+    def masks(self) -> Mask:
+        """All sets `[M, L, F]`: none first, then at each rate skill and controls."""
+        parts = [np.zeros((1, *self.neurons.shape), dtype=np.bool_)]
+        for one in self.sets:
+            parts += [one.skill[None], *([] if one.controls is None else [one.controls])]
+        return np.concatenate(parts)
+
+    def site(self, prompt: SoftPrompt) -> Site:
+        """The neurons' site under a prompt."""
+        return site_of(self.info, self.neurons.card["site"], prompt.length)
+
+    def intervention(self, prompt: SoftPrompt) -> Intervention:
+        """What suppressed neurons become under a prompt; noise and resampling differ from prompt to prompt."""
+        c, values = self.config, self._means(prompt) if self.config.kind == "mean" else None
+        return Intervention(c.kind, c.positions, values, c.sigma, mix(c.seed, int(prompt.fingerprint[:15], 16)))
+
+    def _means(self, prompt: SoftPrompt) -> torch.Tensor:
+        """The baseline's mean over positions `[L, F]`: of this prompt, or of all where it was not among them."""
+        known = list(self.neurons.card.get("prompts", []))
+        means = torch.from_numpy(self.neurons.baseline).mean(dim=2)
+        return means[known.index(prompt.fingerprint)] if prompt.fingerprint in known else means.mean(dim=0)
+
+
+def plan(
+    config: SuppressConfig, prompts: Sequence[SoftPrompt], neurons: Neurons, others: Sequence[SoftPrompt]
+) -> SuppressPlan:
+    """Check a suppress command whole.
+
+    Args:
+        config: the parsed parameters.
+        prompts: fetched, of one task.
+        neurons: fetched.
+        others: fetched, of other tasks.
+
+    Raises:
+        InputError: the first thing that is wrong.
+    """
+    check_one_task(prompts)
+    check_backbone([*prompts, *others], neurons)
+    info = find_backbone(prompts[0])
+    read = partial(evaluated_task, data_dir=config.data_dir, max_eval_rows=config.max_eval_rows)
+    own, groups = read(prompts, config.task), by_task(others)
+    if own.task.name in groups:
+        must = f"other_tasks are prompts of other tasks than {own.task.name}"
+        raise InputError(must, f"one of {own.task.name}", "Leave it out.")
+    subjects = (own, *(read(group, own=False) for group in groups.values()))
+    if config.kind == "resample" and (short := min(len(one.split) for one in subjects)) < 2:
+        raise InputError("kind=resample needs two rows or more", f"{short}", "Raise max_eval_rows.")
+    made = SuppressPlan(config, info, neurons, subjects)
+    _check_site(made)
+    _check_sets(made)
+    return made
+
+
+def _check_site(made: SuppressPlan) -> None:
+    card = made.neurons.card
+    for one in made.subjects:
+        for prompt in one.prompts:
+            check_fit(prompt, made.info)
+            site = made.site(prompt)
+            if site.stack != card["stack"]:
+                must = f"neurons of the site {site.name} of {made.info.name} are in the {site.stack}"
+                raise InputError(must, f"neurons of the {card['stack']}", "Discover them again.")
+    held = len(card.get("prompts", []))
+    if made.neurons.baseline.shape[0] != held and made.config.kind == "mean":
+        must = "the neurons have a baseline for each of their prompts"
+        raise InputError(must, f"{made.neurons.baseline.shape[0]} for {held}", "Discover them again.")
+
+
+def _check_sets(made: SuppressPlan) -> None:
+    if all(one.controls is None for one in made.sets):
+        layers, width = made.neurons.shape
+        size = width if made.config.ranking == "layer" else layers * width
+        rates = listed(f"{rate:g}" for rate in made.config.rates)
+        must = f"a rate chooses some neurons and leaves some, of {size}"
+        raise InputError(must, f"rates {rates}", f"Add one from {100 / size:.3g} to below 100.")

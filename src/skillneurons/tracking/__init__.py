@@ -1,0 +1,1 @@
+"""Runs, the registry and the served prompt; the only folder that imports mlflow."""

@@ -1,0 +1,1 @@
+"""`transfer`: every task under every task's prompts."""

@@ -1,0 +1,1 @@
+"""`tune`: soft prompts on a frozen backbone."""

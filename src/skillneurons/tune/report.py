@@ -1,0 +1,191 @@
+"""What a finished tuning says: tables, the finding in words, the model card of a run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+
+from skillneurons.plots.style import Bar, Curve
+from skillneurons.stats.intervals import SIGNIFICANT, Accuracy, Estimate, holm, mean_interval, wilson
+from skillneurons.stats.mcnemar import McNemar
+
+BASELINES = ("no prompt", "no prompt, calibrated", "random prompt")
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """One seed's outcome, as it stands in its run's `result.json`.
+
+    Attributes:
+        dev, test: accuracies of the selected prompt; dev is what it was selected on, so it flatters.
+        baselines: the accuracy on test without a tuned prompt, by condition.
+        against: exact McNemar of the tuned prompt against each condition, on test.
+    """
+
+    seed: int
+    run_id: str
+    dev: Accuracy
+    test: Accuracy
+    baselines: Mapping[str, Accuracy]
+    against: Mapping[str, McNemar]
+    best_step: int
+    steps: int
+    seconds: float
+    train_curve: Sequence[tuple[int, float]]
+    dev_curve: Sequence[tuple[int, float, float, float]]
+    version: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "SeedResult":
+        """The inverse of `to_dict`."""
+        return cls(
+            **{
+                **plain,
+                "dev": Accuracy(**plain["dev"]),
+                "test": Accuracy(**plain["test"]),
+                "baselines": {name: Accuracy(**value) for name, value in plain["baselines"].items()},
+                "against": {name: McNemar(**value) for name, value in plain["against"].items()},
+            }
+        )
+
+    @property
+    def curve(self) -> Curve:
+        """For the figure of learning curves."""
+        dev = [(step, Estimate(value, low, high)) for step, value, low, high in self.dev_curve]
+        return Curve([(step, loss) for step, loss in self.train_curve], dev, self.best_step)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The seeds of one tune command together; `adjusted` are Holm's p-values over seeds, by condition."""
+
+    title: str
+    results: Sequence[SeedResult]
+    adjusted: Mapping[str, Sequence[float]]
+
+    @classmethod
+    def of(cls, title: str, results: Sequence[SeedResult]) -> "Summary":
+        """Summarise, correcting each comparison over the seeds by Holm's method."""
+        adjusted = {name: holm([r.against[name].p_value for r in results]).tolist() for name in BASELINES}
+        return cls(title, results, adjusted)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Mean over seeds with Student's interval, standard deviation and range; those of one seed alone."""
+        test = [result.test.value for result in self.results]
+        first = self.results[0].test
+        metrics = {
+            **(mean_interval(test, within=(0, 1)) if len(test) > 1 else first).ends("test/accuracy"),
+            "test/majority": first.majority,
+            "test/n": float(first.n),
+            "test/accuracy_min": min(test),
+            "test/accuracy_max": max(test),
+            "dev/accuracy": float(np.mean([result.dev.value for result in self.results])),
+            "dev/majority": self.results[0].dev.majority,
+        }
+        if len(test) > 1:
+            metrics["test/accuracy_sd"] = float(np.std(test, ddof=1))
+        for name in BASELINES:
+            metrics[f"test/{slug(name)}/accuracy"] = float(
+                np.mean([result.baselines[name].value for result in self.results])
+            )
+        return metrics
+
+    def table(self) -> pd.DataFrame:
+        """One row a seed and condition: accuracy, interval, n, majority rate, test against the tuned one."""
+        rows = []
+        for index, result in enumerate(self.results):
+            rows.append(_row(result.seed, "tuned prompt", result.test))
+            for name in BASELINES:
+                test = result.against[name]
+                extra = {
+                    **test.gap.columns("difference"),
+                    "rows_only_tuned": test.only_a,
+                    "rows_only_other": test.only_b,
+                    "mcnemar_p": test.p_value,
+                    "holm_p": self.adjusted[name][index],
+                }
+                rows.append({**_row(result.seed, name, result.baselines[name]), **extra})
+        return pd.DataFrame(rows)
+
+    def rich_table(self) -> Table:
+        """For the terminal: one row a seed, each accuracy with its interval."""
+        first = self.results[0].test
+        table = Table(title=f"{self.title}: accuracy on test (n={first.n}, majority rate {first.majority:.1%})")
+        for column in ("seed", "tuned prompt", *BASELINES, "p against calibrated"):
+            table.add_column(column)
+        for index, result in enumerate(self.results):
+            cells = [result.test.lines, *(result.baselines[name].lines for name in BASELINES)]
+            p = f"{self.adjusted[BASELINES[1]][index]:.2g}"
+            table.add_row(str(result.seed), *cells, p)
+        return table
+
+    def bars(self) -> list[Bar]:
+        """For the figure of accuracies."""
+        return [
+            Bar(result.seed, name, value)
+            for result in self.results
+            for name, value in {"tuned prompt": result.test, **result.baselines}.items()
+        ]
+
+    def finding(self) -> str:
+        """What was found, in words, chance included."""
+        first = self.results[0].test
+        test = [result.test for result in self.results]
+        seeds = len(test)
+        head = f"**{self.title}**: on test (n={first.n}, majority rate {first.majority:.1%}) "
+        if seeds == 1:
+            head += f"the tuned prompt is right on {first.text} of the rows."
+        else:
+            mean = mean_interval([t.value for t in test], within=(0, 1))
+            # seeds that score alike say nothing of other rows
+            rows = wilson(mean.value * first.n, first.n)
+            head += (
+                f"the tuned prompts of {seeds} seeds are right on {mean.value:.1%} of the rows on average "
+                f"(95% interval over seeds [{mean.low:.1%}, {mean.high:.1%}]; "
+                f"lowest {mean.lowest:.1%}, highest {mean.highest:.1%}; over rows "
+                f"[{rows.low:.1%}, {rows.high:.1%}])."
+            )
+        above = sum(t.above_majority for t in test)
+        chance = f"Above the majority rate beyond its interval: {above} of {seeds}."
+        return " ".join([head, chance, *(self._against(name) for name in BASELINES), *self._collapsed()])
+
+    def _against(self, name: str) -> str:
+        p_values = self.adjusted[name]
+        better = sum(
+            p < SIGNIFICANT and result.against[name].difference > 0
+            for p, result in zip(p_values, self.results, strict=True)
+        )
+        worse = sum(
+            p < SIGNIFICANT and result.against[name].difference < 0
+            for p, result in zip(p_values, self.results, strict=True)
+        )
+        value = np.mean([result.baselines[name].value for result in self.results])
+        verdict = f"better for {better} of {len(p_values)} seeds"
+        if worse:
+            verdict += f", worse for {worse}"
+        return (
+            f"Against {name} ({value:.1%}): {verdict} "
+            f"(exact McNemar, Holm over seeds, largest p {max(p_values):.2g})."
+        )
+
+    def _collapsed(self) -> list[str]:
+        seeds = [str(result.seed) for result in self.results if result.test.collapsed]
+        return [f"WARNING: every prediction is one class for seed {', '.join(seeds)}."] if seeds else []
+
+
+def slug(condition: str) -> str:
+    """A condition as part of a metric's name."""
+    return condition.replace(",", "").replace(" ", "_")
+
+
+def _row(seed: int, condition: str, value: Accuracy) -> dict[str, Any]:
+    ends = {"accuracy": value.value, "low": value.low, "high": value.high}
+    return {"seed": seed, "condition": condition, **ends, "n": value.n, "majority": value.majority}
