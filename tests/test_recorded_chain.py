@@ -47,7 +47,7 @@ TUNE = {
     "learning_rate": "0.05",
     "device": "cpu",
 }
-DISCOVER = {"max_train_rows": "48", "max_dev_rows": "60", "permutations": "30", "device": "cpu"}
+DISCOVER = {"max_train_rows": "48", "max_dev_rows": "60", "permutations": "100", "device": "cpu"}
 SUPPRESS = {"rates": "5,20", "controls": "3", "max_eval_rows": "33", "device": "cpu"}
 ROBUSTNESS = {"rates": "20", "controls": "3", "permutations": "30", "max_eval_rows": "33", "device": "cpu"}
 TRANSFER = {"random_prompts": "2", "max_eval_rows": "33", "top": "10", "device": "cpu"}

@@ -136,7 +136,7 @@ def test_a_run_says_in_words_what_was_found_and_on_what(page, database):
 
 
 def test_the_run_of_a_study_and_of_neurons_say_what_was_found(page, database):
-    says = {"search": ("2 configurations", "majority rate"), "discover": ("predictivity", "by chance the best")}
+    says = {"search": ("2 configurations", "majority rate"), "discover": ("predictivity", "by chance")}
     for stage, finding in says.items():
         (run,) = parents(database, stage)
         page.open(run_page(run.info.experiment_id, run.info.run_id), run.info.run_name, *finding)

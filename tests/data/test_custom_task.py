@@ -36,7 +36,7 @@ def tuned(request, tiny_roberta, workplace) -> dict[str, str]:
 
 
 def test_every_stage_reads_the_task_that_the_prompt_was_tuned_on(tuned, workplace):
-    small = {"max_train_rows": "40", "permutations": "40", "cards": "2", "device": "cpu"}
+    small = {"max_train_rows": "40", "permutations": "100", "cards": "2", "device": "cpu"}
     assert main(words("discover", **tuned, **small, site="prompt-body")) == 0
     found = {**tuned, "neurons": f"runs:/{runs('discover')[0].info.run_id}", "device": "cpu", "controls": "2"}
     assert main(words("suppress", **found, rates="5")) == 0
@@ -71,7 +71,7 @@ def test_transfer_takes_it_by_its_name_or_by_none(tuned, workplace, tiny_roberta
 def test_a_missing_folder_is_one_line_and_data_dir_leads_to_it(tuned, workplace, capsys, monkeypatch):
     folder = workplace / ("rows" if (workplace / "rows").is_dir() else "tasks")
     folder.rename(workplace / "elsewhere")
-    asked = {"max_train_rows": "40", "permutations": "40", "device": "cpu"}
+    asked = {"max_train_rows": "40", "permutations": "100", "device": "cpu"}
     line = refusal("discover", capsys, monkeypatch, **tuned, **asked)
     assert "folder" in line
     monkeypatch.undo()

@@ -55,7 +55,7 @@ def question(
     hashes = [f"{i * 7919 % 10_007:05d}" for i in everything]
     parts = halves(hashes) if protocol == "split" else (everything, everything)
     targets = (1,) if classes == 2 else tuple(range(classes))
-    return Question(train, dev, parts, targets, classes, protocol, 30, 0, batch_size)
+    return Question(train, dev, parts, targets, classes, protocol, 100, 0, batch_size)
 
 
 def prompts_for(info: Any) -> list[torch.Tensor]:
@@ -143,6 +143,7 @@ def brute(acts: Sequence[np.ndarray], dev_acts: Sequence[np.ndarray], asked: Que
                 "accuracy": hits.mean(0),
                 "position": w,
                 "sign": sign,
+                "selected": np.where(sign > 0, chosen(half), 1 - chosen(half)),
                 "seed_predictivity": np.where(sign > 0, accuracy, 1 - accuracy),
                 "p_value": np.where(
                     sign > 0, stats.hypergeom.sf(x - 1, n, ones, m), stats.hypergeom.cdf(x, n, ones, m)
@@ -178,6 +179,8 @@ def compare(got: Neurons, want: dict[str, np.ndarray], clear: np.ndarray) -> Non
     assert got.seed_predictivity[0][:, clear] == pytest.approx(want["seed_predictivity"][:, clear], abs=1e-7)
     assert (got.position[0][:, clear] == want["position"][:, clear]).all()
     assert (got.sign[0][:, clear] == want["sign"][:, clear]).all()
+    assert got.selected[0][:, clear] == pytest.approx(want["selected"][:, clear], abs=1e-7)
+    assert got.ranking[clear] == pytest.approx(want["selected"].mean(0)[clear], abs=1e-6)
     assert got.p_value[0][:, clear] == pytest.approx(want["p_value"][:, clear], rel=1e-6)
     assert got.auc[0][:, clear] == pytest.approx(want["auc"][:, clear], abs=1e-3)
     assert got.predictivity[0][clear] == pytest.approx(want["seed_predictivity"].mean(0)[clear], abs=1e-6)
@@ -206,7 +209,7 @@ def test_every_array_equals_brute_force(backbones, name, site):
     if clear.all():
         null = want["null"]
         assert got.card["chance"]["best_high"] == pytest.approx(
-            np.quantile(null.reshape(30, -1).max(1), 0.975), abs=1e-6
+            np.quantile(null.reshape(100, -1).max(1), 0.975), abs=1e-6
         )
         assert got.card["chance"]["low"] == pytest.approx(np.quantile(null, 0.025), abs=1e-6)
 
@@ -220,7 +223,7 @@ def test_protocol_paper_takes_the_maximum_in_every_permutation(backbones, name):
     got = combine(
         [count(backbone, site, prompt, asked, one_process()) for prompt in prompts], len(prompts), asked, CARD
     )
-    labels, permuted = dev.labels.numpy() == 1, permuted_labels(dev.labels, 30, 0).numpy() == 1
+    labels, permuted = dev.labels.numpy() == 1, permuted_labels(dev.labels, 100, 0).numpy() == 1
     score, null = [], []
     for prompt in prompts:
         a, d = (stored(backbone, name, "prompt", prompt, part) for part in (train, dev))
@@ -230,10 +233,11 @@ def test_protocol_paper_takes_the_maximum_in_every_permutation(backbones, name):
         each = np.stack([(bits == y[:, None, None, None]).mean(0) for y in permuted])
         null.append(np.maximum(each, 1 - each).max(2))
     assert got.predictivity[0] == pytest.approx(np.mean(score, axis=0), abs=1e-6)
+    assert got.selected[0] == pytest.approx(np.stack(score), abs=1e-6), "one split chooses and scores"
     reached = (np.stack(null) >= np.stack(score)[:, None] - 1e-9).sum(1)
-    assert got.p_value[0] == pytest.approx((1 + reached) / 31)
+    assert got.p_value[0] == pytest.approx((1 + reached) / 101)
     assert got.card["chance"]["best_high"] == pytest.approx(
-        np.quantile(np.mean(null, axis=0).reshape(30, -1).max(1), 0.975), abs=1e-6
+        np.quantile(np.mean(null, axis=0).reshape(100, -1).max(1), 0.975), abs=1e-6
     )
 
 
@@ -247,7 +251,7 @@ def test_more_than_two_labels_are_taken_one_against_the_rest(backbones):
     for k in range(3):
         labels = [(part.labels == k).long() for part in (train, dev)]
         binary = Question(
-            Encoded(train.rows, labels[0]), Encoded(dev.rows, labels[1]), asked.halves, (1,), 2, "split", 30, 0, 7
+            Encoded(train.rows, labels[0]), Encoded(dev.rows, labels[1]), asked.halves, (1,), 2, "split", 100, 0, 7
         )
         alone = combine([count(backbone, site, prompt, binary, one_process())], 1, binary, CARD)
         assert (alone.accuracy[0] == got.accuracy[k]).all()
@@ -422,7 +426,7 @@ def test_planted_neurons_are_found_with_their_signs(tmp_path):
     combined = cauchy_combination(np.moveaxis(got.p_value, 1, 0))
     assert got.q_value.ravel() == pytest.approx(multipletests(combined.ravel(), method="fdr_bh")[1])
     assert (got.family_p[0, 0, :5] == 1 / 201).all()
-    assert got.predictivity[0, 0].argmax() == 0
+    assert got.best == (0, 0, 0)
     assert got.auc[0, 0, 0, :5] == pytest.approx([1, 0, 1, 1, 0], abs=1e-3)
     texts = [" ".join(map(str, row)) for row in asked.dev.rows]
     site = site_of(backbone.info, "prompt", P)
@@ -446,7 +450,7 @@ def test_planted_neurons_are_found_with_their_signs(tmp_path):
 
 def test_labels_that_mean_nothing_are_at_chance(tmp_path):
     backbone = planted(tmp_path, 512, signs=())
-    shares, inside = [], 0
+    shares, inside, best = [], 0, 0
     for repetition in range(20):
         rng = np.random.default_rng(repetition)
         parts = []
@@ -457,9 +461,11 @@ def test_labels_that_mean_nothing_are_at_chance(tmp_path):
         shares.append(float((got.q_value < 0.05).mean()))
         chance = got.card["chance"]
         inside += chance["best_low"] <= got.predictivity.max() <= chance["best_high"]
+        best += chance["low"] <= got.predictivity[got.best] <= chance["high"]
     # neurons of one model go together, so a false discovery is often one of nearly all: what holds is their rate
     assert sum(share > 0 for share in shares) <= 3  # of 20 at 5%: more has a probability of 0.016
     assert inside >= 18
+    assert best >= 17, "half B did not choose the one that half A calls the best: it is one neuron of many there"
 
 
 def test_a_folder_of_neurons_is_the_same_when_read(backbones, tmp_path):

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from accelerate import Accelerator
 
 import skillneurons.discover.command as stage
 from conftest import QUICK, words
@@ -14,10 +16,14 @@ from skillneurons.backbones import loading
 from skillneurons.cli import main
 from skillneurons.data.splits import halves, load_splits
 from skillneurons.data.tasks import load_task
+from skillneurons.discover.predictivity import combine
 from skillneurons.neurons.scores import Neurons
+from skillneurons.prompts.initialization import like_vocabulary
+from skillneurons.seeds import mix
+from skillneurons.tracking.runs import Tracking
 from tracked import artifact, client, runs
 
-ROWS = {"max_train_rows": "60", "max_dev_rows": "60", "permutations": "40", "device": "cpu", "cards": "3"}
+ROWS = {"max_train_rows": "60", "max_dev_rows": "60", "permutations": "100", "device": "cpu", "cards": "3"}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +67,7 @@ def test_a_run_with_arrays_tables_cards_and_pictures(store, capsys):
     assert found.baseline.shape == (2, 3, 6, 48)
     assert found.card["rows"] == {"train": 60, "dev": 60}
     assert found.card["judged_rows"] == judged
-    assert run.data.metrics["neurons/top_predictivity"] == pytest.approx(float(found.predictivity.max()))
+    assert run.data.metrics["neurons/top_predictivity"] == pytest.approx(float(found.predictivity[found.best]))
     assert run.data.metrics["neurons/significant_share"] == pytest.approx(float((found.q_value < 0.05).mean()))
     cards = pd.DataFrame(**json.loads(artifact(run, "neuron_cards.json").read_text()))
     assert len(cards) == 3
@@ -70,7 +76,7 @@ def test_a_run_with_arrays_tables_cards_and_pictures(store, capsys):
     assert found.predictivity[0, top.layer, top.neuron] == pytest.approx(top.predictivity)
     layers = pd.DataFrame(**json.loads(artifact(run, "layers.json").read_text()))
     assert len(layers) == 3
-    assert layers["best"].max() == pytest.approx(float(found.predictivity.max()))
+    assert layers["best"][found.best[1]] == pytest.approx(float(found.predictivity[found.best]))
     agreed = pd.DataFrame(**json.loads(artifact(run, "stability.json").read_text()))
     assert agreed["what"].tolist()[0] == "Spearman"
     for picture in ("predictivity", "significant"):
@@ -79,8 +85,26 @@ def test_a_run_with_arrays_tables_cards_and_pictures(store, capsys):
     assert page.count("<h2>") == 3
     for text in (run.data.tags["mlflow.note.content"], said):
         assert f"n = {judged}" in text.replace("\n", " ")
-        assert "by chance the best of all reaches" in text.replace("\n", " ")
+        assert "(chosen on half A; by chance" in text.replace("\n", " ")
+        assert "Beside 2 random prompt(s): the top 5% predict" in text.replace("\n", " ")
+    (beside,) = pd.DataFrame(**json.loads(artifact(run, "random_prompts.json").read_text())).to_dict("records")
+    assert (beside["random_prompts"], beside["n"]) == (2, judged)
+    assert run.data.metrics["neurons/random_top_predictivity"] == pytest.approx(beside["random"])
     assert {i.dataset.name for i in run.inputs.dataset_inputs} == {"film_notes/train", "film_notes/dev"}
+
+
+def test_random_prompts_are_counted_as_the_tuned_ones_are(store):
+    run = next(r for r in runs("discover") if r.data.params.get("site") == "prompt")
+    found = Neurons.load(artifact(run, "neurons"))
+    plan = stage.COMMAND.plan({"prompts": f"runs:/{store}", **ROWS}, None, Tracking.connect)
+    asked, backbone = plan.question(), loading.load(plan.info)
+    vocabulary = backbone.vocabulary_embeddings()
+    prompts = [like_vocabulary(vocabulary, plan.prompts[0].length, mix(0, 5, k)) for k in range(2)]
+    assert not torch.equal(*prompts)
+    counts = (stage.count(backbone, plan.site, prompt, asked, Accelerator(cpu=True)) for prompt in prompts)
+    again = combine(counts, 2, asked, {"targets": ["positive"]})
+    np.testing.assert_array_equal(found.random_selected, again.selected)
+    np.testing.assert_array_equal(found.random_predictivity, again.seed_predictivity)
 
 
 def test_the_same_command_names_the_finished_run(store, capsys):
@@ -110,17 +134,17 @@ def test_killed_between_two_prompts_it_leaves_nothing_whole_and_is_made_whole(st
         return real(*given)
 
     monkeypatch.setattr(stage, "count", dies)
-    asked = {"permutations": "37"}
+    asked = {"permutations": "137"}
     assert discover(f"runs:/{store}", **asked) == 130
-    (run,) = (r for r in runs("discover") if r.data.params["permutations"] == "37")
+    (run,) = (r for r in runs("discover") if r.data.params["permutations"] == "137")
     assert run.info.status == "KILLED"
     assert not client().list_artifacts(run.info.run_id, "neurons")
     assert discover(f"runs:/{store}", **asked) == 0
-    assert len(calls) == 3, "the first prompt was not read again"
+    assert len(calls) == 5, "the first prompt was not read again; two random ones were"
     monkeypatch.setattr(stage, "count", real)
     assert discover(f"runs:/{store}", rerun="true", **asked) == 0
     monkeypatch.setattr(stage, "count", real)
-    whole = [r for r in runs("discover") if r.data.params["permutations"] == "37" and r.info.status == "FINISHED"]
+    whole = [r for r in runs("discover") if r.data.params["permutations"] == "137" and r.info.status == "FINISHED"]
     assert len(whole) == 2
     assert len({Neurons.load(artifact(run, "neurons")).fingerprint for run in whole}) == 1
 
@@ -128,7 +152,7 @@ def test_killed_between_two_prompts_it_leaves_nothing_whole_and_is_made_whole(st
 def test_tasks_are_compared(store, capsys):
     assert discover(f"runs:/{store}") == 0
     first = next(
-        r for r in runs("discover") if r.data.params["permutations"] == "40" and r.data.params["site"] == "prompt"
+        r for r in runs("discover") if r.data.params["permutations"] == "100" and r.data.params["site"] == "prompt"
     )
     assert discover(f"runs:/{store}", task="meal_notes", compare=f"runs:/{first.info.run_id}") == 0
     run = next(r for r in runs("discover") if r.data.params.get("task") == "meal_notes")

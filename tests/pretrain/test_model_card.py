@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import skillneurons
-from skillneurons.pretrain.model_card import readme
+from skillneurons.pretrain.model_card import opening, readme
 
 POCKET = Path(skillneurons.__file__).parent / "pocket"
 
@@ -22,6 +22,8 @@ def test_the_shipped_pairs_card_is_made_again_from_its_facts(name):
     tables = [[line for line in text.splitlines() if line.startswith("|")] for text in (shipped, made)]
     assert tables[0] == tables[1]
     assert len(tables[0]) > 30
+    before_the_tables = made.split("---\n", 2)[2].partition("\n## Data")[0]
+    assert opening(facts) == before_the_tables.strip()
     _, front, _ = made.split("---\n", 2)
     assert yaml.safe_load(front) == {"language": "en", "library_name": "transformers"}
 

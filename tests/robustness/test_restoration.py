@@ -1,7 +1,6 @@
 """Restoration: its arithmetic, the patch by hand, and models of which it is known how an attack works."""
 
 from dataclasses import replace
-from math import nan
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,11 +22,28 @@ from skillneurons.data.splits import halves
 from skillneurons.discover.counting import Question, count
 from skillneurons.discover.predictivity import combine
 from skillneurons.neurons.intervention import Intervention, suppressed_scores
+from skillneurons.neurons.selection import random_sets, top_neurons
 from skillneurons.neurons.sites import Site, site_of
 from skillneurons.robustness.measure import PromptedModel
-from skillneurons.robustness.restoration import ALL, Patched, Restored, margin, restoration_effects, verdict
+from skillneurons.robustness.restoration import (
+    ALL,
+    DIRECTIONS,
+    SKILL,
+    Direction,
+    Donor,
+    Patched,
+    Restored,
+    Rival,
+    judged,
+    margin,
+    restoration_effects,
+    rival,
+    verdict,
+)
+from skillneurons.robustness.rival_sets import Movers, donors_of_label, rival_sets
 from skillneurons.stats.cluster_bootstrap import Clusters, mean_interval, ratio_interval
 from skillneurons.stats.control_sets import contrast
+from skillneurons.stats.intervals import Estimate, exact
 from skillneurons.stats.paired_accuracy import PairedAccuracy, compare
 
 P = 5
@@ -81,31 +97,36 @@ def test_every_number_by_its_definition():
         )
         assert one.returned.value == pytest.approx((now.mean() - was.mean()) / (aim.mean() - was.mean()))
         moved, way = (part.mean(0) for part in (now * 1.0 - was, aim * 1.0 - was))
-        theirs = ratio_interval(moved, way, clusters, 3)
-        assert (one.returned.low, one.returned.high) == (theirs.low, theirs.high)
-        gained = (margin(from_.scores, labels) - margin(start, labels)).mean(0)
+        theirs = ratio_interval(moved, way, clusters)
+        assert (one.returned.low, one.returned.high) == pytest.approx((theirs.low, theirs.high))
+        gained, whole = ((margin(x, labels) - margin(start, labels)).mean(0) for x in (from_.scores, goal))
         assert one.margin.value == pytest.approx(gained.mean())
-        theirs = mean_interval(gained, clusters, 3)
+        assert one.margin_returned.value == pytest.approx(gained.sum() / whole.sum())
+        theirs = mean_interval(gained, clusters)
         assert (one.margin.low, one.margin.high) == pytest.approx((theirs.low, theirs.high))
         if from_.random is None:
             assert one.against is one.margin_against is None
-            assert np.isnan(one.margin_holm_p)
             continue
         random = from_.random.argmax(-1) == labels
-        assert replace(one.against, holm_p=nan, holm_another_p=nan) == contrast(
-            now, random, 3, clusters=clusters, upward=True
+        assert replace(one.against, holm_p=0) == replace(
+            contrast(now, random, 3, clusters=clusters, upward=True), holm_p=0
         )
         assert one.margin_against.difference.value == pytest.approx(
             margin(from_.scores, labels).mean() - margin(from_.random, labels).mean()
         )
-    tested = found[:-1]
-    for got, of in (
-        (lambda one: one.against.holm_p, lambda one: one.against.p_value),
-        (lambda one: one.against.holm_another_p, lambda one: one.against.another_set_p),
-        (lambda one: one.margin_holm_p, lambda one: one.margin_against.both_p),
-    ):
-        expected = multipletests([of(one) for one in tested], method="holm")[1]
-        assert [got(one) for one in tested] == pytest.approx(expected)
+
+
+def test_the_margins_of_one_percentage_are_one_family_and_all_else_another():
+    both = judged({way: made(i, way)[-1] for i, way in enumerate(("restore", "corrupt"))}, 5)
+    everything = [one for effects in both.values() for one in effects]
+    assert [one.percent for one in everything if one.primary] == [5, 5]
+    first = [one.margin_against for one in everything if one.primary]
+    rest = [one.margin_against for one in everything if not one.primary and one.margin_against]
+    rest += [one.against for one in everything if one.against]
+    for family in (first, rest):
+        expected = multipletests([one.rank_p for one in family], method="holm")[1]
+        assert [one.holm_p for one in family] == pytest.approx(expected)
+    assert (len(first), len(rest)) == (2, 4 + 6)
 
 
 def test_what_is_restored_is_expected_above_random_sets_and_what_is_corrupted_below():
@@ -117,7 +138,6 @@ def test_what_is_restored_is_expected_above_random_sets_and_what_is_corrupted_be
     for [one] in (up, down):
         assert one.returned.value == 1
         assert one.against.rank_p == one.against.rank_floor == one.margin_against.rank_p == 1 / 5
-        assert one.against.significant
     assert up[0].against.difference.value == -down[0].against.difference.value == 1
     assert (up[0].margin.value, down[0].margin.value) == (2, -2)
 
@@ -127,7 +147,10 @@ def test_a_row_of_the_table_has_every_number_once():
     first, last = found[0].row(), found[-1].row()
     assert first["accuracy_difference"] == found[0].against.difference.value
     assert first["random_margin"] == found[0].margin_against.control.value
-    assert (first["holm_p"], first["margin_holm_p"]) == (found[0].against.holm_p, found[0].margin_holm_p)
+    assert (first["accuracy_rank_p"], first["margin_rank_p"]) == (
+        found[0].against.rank_p,
+        found[0].margin_against.rank_p,
+    )
     assert first["random_accuracy_chance"] == found[0].majority
     assert "accuracy_difference" not in last
     assert last["returned"] == found[-1].returned.value
@@ -140,82 +163,94 @@ def test_where_there_is_no_way_nothing_is_a_share_of_it():
     [one] = restoration_effects("restore", same, same, patched, labels, Clusters.single(30))
     assert np.isnan(one.returned.value)
     assert one.against.difference.value == 0
-    assert not one.against.significant
+    assert one.against.rank_p == 1
 
 
 # Verdicts
 
 
-def judged(n: int, lost: float, returned: float, by_random: float | np.ndarray, seed: int = 0):
-    """A verdict on n rows of which an attack turns a share; skill and random sets turn shares of these back."""
-    rng = np.random.default_rng(seed)
+def judgement(
+    restored: float = 0,
+    corrupted: float = 0,
+    by_random: float | np.ndarray = 0,
+    n: int = 200,
+    lost: float = 0.5,
+    allowed: float = 0.03,
+    rivals: tuple[Rival, ...] = (),
+    sets: int = 39,
+) -> list[str]:
+    """Claims about n rows of which an attack turns a share: patching turns shares of these back, or turns them."""
+    rng = np.random.default_rng(0)
     labels = rng.permutation(np.arange(n) % 2)
     attacked = np.arange(n) < round(n * lost)
 
-    def answers(back: float) -> np.ndarray:
-        return scores_of(labels ^ (attacked & (rng.random(n) >= back)))[None]
+    def answers(right: float) -> np.ndarray:
+        """Of the attacked rows this share right, in the same order each time, with a little noise of the scores."""
+        wrong = attacked & (np.arange(n) >= right * n * lost)
+        return (scores_of(labels ^ wrong) + rng.normal(0, 1e-3, (n, 2)).astype(np.float32))[None]
 
-    clean, start, skill = answers(1), answers(0), answers(returned)
-    random = np.stack([answers(rate) for rate in (by_random if np.ndim(by_random) else [by_random] * 6)])
-    nothing = Patched(1, 2, start, np.stack([start] * 6))
-    patched = [nothing, Patched(5, 9, skill, random), Patched(ALL, 99, clean, None)]
-    found = restoration_effects("restore", start, clean, patched, labels, Clusters.single(n))
+    clean, start, both = answers(1), answers(0), {}
+    spread = by_random if np.ndim(by_random) else [by_random] * sets
+    for way, (from_, to, share) in {
+        "restore": (start, clean, restored),
+        "corrupt": (clean, start, 1 - corrupted),
+    }.items():
+        random = np.stack([answers(x if way == "restore" else 1 - x) for x in spread])
+        patched = [Patched(5, 9, answers(share), random), Patched(ALL, 99, to, None)]
+        both[way] = restoration_effects(way, from_, to, patched, labels, Clusters.single(n))
     pair = compare(clean.argmax(-1) == labels, start.argmax(-1) == labels, Clusters.single(n), 2)
-    return found, pair, verdict(found, pair)
+    return verdict(judged(both, 5), rivals, pair, allowed)
 
 
-def test_a_cause():
-    _, _, text = judged(100, lost=0.5, returned=1, by_random=0)
-    assert text.startswith(
-        "**Cause**, of 100% of the loss of 50.0 points: at 5% (9 neurons) accuracy goes from 50.0% to"
+def test_both_directions_make_the_verdict():
+    both = judgement(restored=0.6, corrupted=0.5)
+    assert both[0].startswith("**The skill neurons are sufficient for 60% [")
+    assert "of the margin and necessary for 50% [" in both[0]
+    assert both[0].endswith("of the margin** beyond random neurons (top 5%, n=200 pairs).")
+    assert both[1].startswith("Clean activations in the adversarial text return 60% [")
+    assert "60%" in both[1]
+    assert both[2].startswith("Adversarial activations in the clean text take 50%")
+    one = judgement(restored=0.6, corrupted=0)
+    assert one[0].startswith("**The skill neurons are sufficient for 60%")
+    assert "and not necessary** beyond" in one[0]
+    other = judgement(restored=0, corrupted=0.6)
+    assert other[0].startswith("**The skill neurons are not sufficient and necessary for 60%")
+
+
+def test_more_than_random_neurons_do_but_too_little_to_count_is_not_sufficient():
+    little = judgement(restored=0.03, corrupted=0.03, n=400, allowed=0.05)
+    assert "rank p 0.025 (Holm 0.05)" in little[1]
+    assert little[0].startswith("**The skill neurons are not sufficient and not necessary**")
+    assert "counts from 5 points" in little[3]
+    assert judgement(restored=0.03, corrupted=0.03, n=400, allowed=0.005)[0].startswith(
+        "**The skill neurons are sufficient for 3%"
     )
-    assert "with random sets to 50.0% (lowest 50.0%, highest 50.0% of 6): +50.0 points" in text
-    assert text.endswith("Restoring all neurons there returns 100.0% [100.0%, 100.0%] of the loss.")
 
 
-def test_no_evidence():
-    _, _, text = judged(200, lost=0.5, returned=0, by_random=0)
-    assert text.startswith("**No evidence** that the attack works through the skill neurons")
-    assert "could not be seen with these rows" in text
-    _, _, random_do_as_well = judged(200, lost=0.5, returned=0.7, by_random=0.7)
-    assert random_do_as_well.startswith("**No evidence**")
-    _, _, harmful = judged(200, lost=0.5, returned=0, by_random=0.8)
-    assert harmful.startswith("**No evidence**"), "random neurons return more: that is no cause either"
+def test_neither_is_said_only_where_a_difference_is_excluded():
+    assert judgement()[0].startswith("**The skill neurons are not sufficient and not necessary**")
+    few = judgement(n=60)
+    assert few[0].startswith("**Cannot tell** whether the attack works through the skill neurons")
+    assert f"may be as large as {100 * proportion_room(60):.1f}." in few[-1]
+    assert judgement(n=60, allowed=proportion_room(60) + 0.001)[0].startswith(
+        "**The skill neurons are not sufficient"
+    )
+    half = judgement(restored=0.9, corrupted=0.02, n=60)
+    assert "of the margin and perhaps necessary (cannot tell)" in half[0]
 
 
-def test_one_more_random_set_is_no_cause():
-    """Skill neurons that return as much as the best of some very different random sets."""
-    found, _, text = judged(300, lost=0.6, returned=0.5, by_random=np.linspace(0, 0.5, 12), seed=1)
-    assert found[1].against.holm_p < 0.05 <= found[1].against.holm_another_p
-    assert not text.startswith("**Cause**")
+def test_what_random_sets_do_too_is_nothing():
+    as_random = judgement(restored=0.7, corrupted=0.7, by_random=0.7)
+    assert as_random[0].startswith("**The skill neurons are not sufficient and not necessary** beyond random neurons")
+    assert "sufficient and" not in judgement(restored=0, by_random=0.8)[0]
+    among = judgement(restored=0.5, corrupted=0.5, by_random=np.linspace(0, 0.6, 39))
+    assert among[0].startswith("**Cannot tell**"), "one more of very different random sets"
 
 
-def reaching(against, reach):
-    return replace(against, difference=replace(against.difference, low=-reach, high=reach))
-
-
-def test_too_few_rows():
-    found, pair, _ = judged(60, lost=0.1, returned=0.5, by_random=0.5, seed=2)
-    assert pair.difference.low > 0
-
-    def within(reach: float) -> str:
-        """The verdict if every interval reached so far to either side; the loss is 0.1."""
-        held = [one if one.against is None else replace(one, against=reaching(one.against, reach)) for one in found]
-        return verdict(held, pair)
-
-    assert within(0.2).startswith("**Too few rows to tell**: even if the skill neurons returned the whole loss (10.0")
-    assert "±20.0 points" in within(0.2)
-    assert within(0.11).startswith("**Too few rows to tell**")
-    assert within(0.09).startswith("**No evidence**")
-
-
-def test_answers_that_never_change_are_no_proof_of_a_difference_of_zero():
-    _, _, text = judged(200, lost=0.5, returned=0, by_random=0)
-    none = proportion_room(200)
-    assert f"A difference below {100 * none:.1f} points could not be seen" in text
-    found, pair, _ = judged(60, lost=0.1, returned=0, by_random=0)
-    assert verdict(found, pair).startswith("**No evidence**")
-    assert verdict(found, replace(pair, originals=20)).startswith("**Too few rows to tell**")
+def test_nothing_to_restore():
+    for lost, n in ((0, 100), (0.02, 50)):
+        assert judgement(1, 1, n=n, lost=lost)[0].startswith("**Nothing to restore**")
+    assert not judgement(1, 1, n=200, lost=0.05)[0].startswith("**Nothing")
 
 
 def proportion_room(n: int) -> float:
@@ -223,32 +258,75 @@ def proportion_room(n: int) -> float:
     return 1.959964**2 / (n + 1.959964**2)
 
 
-def test_nothing_to_restore():
-    for lost, n in ((0, 100), (0.02, 50)):
-        _, pair, text = judged(n, lost=lost, returned=1, by_random=0)
-        assert text.startswith("**Nothing to restore**"), pair.difference
-    _, pair, text = judged(200, lost=0.05, returned=1, by_random=0)
-    assert pair.difference.low > 0
-    assert not text.startswith("**Nothing")
+def some_rival(name: str, donor: Donor, share: float, low: float) -> Rival:
+    return Rival(
+        name, 9, donor, 50, exact(share), Estimate(share, share - 0.1, share + 0.1), Estimate(0.4 - share, low, 0.9)
+    )
 
 
-def test_scores_that_move_without_answers_are_told():
-    labels = np.arange(80) % 2
-    start, clean = scores_of(1 - labels)[None], scores_of(labels)[None]
-    nearer = scores_of(1 - labels, 0.3)[None]
-    rng = np.random.default_rng(0)
-    random = start + rng.normal(0, 0.01, (6, *start.shape)).astype(np.float32)
-    found = restoration_effects("restore", start, clean, [Patched(5, 1, nearer, random)], labels, Clusters.single(80))
-    pair = compare(np.ones((1, 80)), np.zeros((1, 80)), Clusters.single(80), 2)
-    text = verdict(found, pair)
-    assert text.startswith("**No evidence**")
-    assert "The scores move, the answers do not: at 5% the margin rises" in text
-    # one more of random sets that move the scores by very different amounts is nothing to tell
-    apart = start + (scores_of(labels) - scores_of(1 - labels)) * np.linspace(0, 0.4, 12)[:, None, None, None]
-    wide = Patched(5, 1, nearer, apart.astype(np.float32))
-    again = restoration_effects("restore", start, clean, [wide], labels, Clusters.single(80))
-    assert again[0].margin_against.p_value < 0.05
-    assert "The scores move" not in verdict(again, pair)
+def test_readings_that_are_not_excluded_are_named():
+    rivals = (
+        some_rival("the largest movers", Donor.OWN, 0.5, -0.2),
+        some_rival("next best neurons", Donor.OWN, 0.1, 0.2),
+        some_rival(SKILL, Donor.SAME, 0.55, -0.1),
+        some_rival(SKILL, Donor.OTHER, -0.7, 0.9),
+    )
+    said = " ".join(judgement(0.6, 0, rivals=rivals))
+    assert "A label is written in, as far as can be told, not this text's own state" in said
+    assert "same label 55% [45%, 65%], of the other label -70%" in said
+    assert "Not told apart from rivals, which return as much within the interval: the largest movers (50%" in said
+    assert "More than rivals: next best neurons (10%" in said
+    own = (some_rival(SKILL, Donor.SAME, 0.1, 0.2), rivals[-1])
+    assert "They carry this text's own state" in " ".join(judgement(0.6, 0, rivals=own))
+    assert "rival" not in " ".join(judgement(0, 0.6, rivals=rivals)), "of what is not shown no reading is told"
+
+
+def test_a_rival_by_its_definition():
+    labels, start, goal, patched, clusters, _ = made()
+    skill, now = patched[1].scores, patched[0].scores
+    found = rival(
+        "others", 7, Donor.OWN, {"start": start, "goal": goal, "skill": skill, "now": now}, labels, clusters
+    )
+    m = {name: margin(x, labels).mean() for name, x in (("s", start), ("g", goal), ("k", skill), ("n", now))}
+    assert found.margin_returned.value == pytest.approx((m["n"] - m["s"]) / (m["g"] - m["s"]))
+    assert found.less.value == pytest.approx((m["k"] - m["n"]) / (m["g"] - m["s"]))
+    right = [(x.argmax(-1) == labels).mean() for x in (start, goal, now)]
+    assert found.returned.value == pytest.approx((right[2] - right[0]) / (right[1] - right[0]))
+    assert found.row()["donor"] == "own original"
+
+
+def test_rival_sets_are_as_large_in_each_layer_and_apart():
+    rng = np.random.default_rng(3)
+    ranking, shift = rng.random((2, 40)), rng.random((30, 2, 40)).astype(np.float32)
+    top, clusters = top_neurons(ranking, 10), Clusters.by(np.arange(30) // 2)
+    movers = Movers(shift, np.ones((2, 40), dtype=np.float32), clusters, 0)
+    found = {one.name: one for one in rival_sets(ranking, top, movers)}
+    for name in ("next best neurons", "neurons matched for shift times output norm", "the largest movers"):
+        assert (found[name].mask.sum(1) == 4).all()
+    assert not (found["next best neurons"].mask & top).any()
+    assert ranking[found["next best neurons"].mask].min() >= np.sort(ranking, axis=1)[:, -8].min()
+    matched = found["neurons matched for shift times output norm"].mask
+    assert not (matched & top).any()
+    moved = shift.mean(0)
+    assert np.abs(np.sort(moved[matched]) - np.sort(moved[top])).max() < 0.1
+    rest = found["the largest movers"].rows
+    chosen = np.setdiff1d(np.arange(30), rest)
+    assert not set(clusters.of[rest]) & set(clusters.of[chosen]), "chosen on other originals than judged"
+    want = top_neurons(shift[chosen].mean(0), 10)
+    assert np.array_equal(found["the largest movers"].mask, want)
+    assert np.array_equal(found["skill neurons of layer 1 alone"].mask[1], top[1])
+    assert not found["skill neurons of layer 1 alone"].mask[0].any()
+
+
+def test_donors_are_of_another_original_with_the_label_that_was_asked_for():
+    labels, clusters = np.array([0, 0, 0, 1, 1, 1]), Clusters.by([0, 0, 1, 2, 3, 3])
+    for same in (True, False):
+        rows, others = donors_of_label(labels, clusters, same, 0)
+        assert rows.tolist() == [0, 1, 2, 3, 4, 5]
+        assert ((labels[rows] == labels[others]) == same).all()
+        assert (clusters.of[rows] != clusters.of[others]).all()
+    rows, _ = donors_of_label(np.array([0, 1, 1]), Clusters.single(3), True, 0)
+    assert rows.tolist() == [1, 2], "a row without a donor is left out"
 
 
 # The patch by hand
@@ -464,12 +542,21 @@ def ranked(backbone: Backbone) -> np.ndarray:
     return combine([count(backbone, site, planted_prompt(), asked, one_process())], 1, asked, card).ranking
 
 
-def experiment(backbone: Backbone, ranking: np.ndarray, seed: int = 3) -> tuple[list[Restored], PairedAccuracy]:
+def without_the_planted() -> int:
+    """A seed with which no random set of one neuron a layer holds the planted one."""
+    one = np.zeros((2, WIDTH), dtype=bool)
+    one[:, 0] = True
+    return next(s for s in range(99) if not any(s_[0, CAUSE] for s_ in random_sets(one, 100 / WIDTH, 39, s)))
+
+
+def experiment(
+    backbone: Backbone, ranking: np.ndarray, seed: int = 3
+) -> tuple[dict[Direction, list[Restored]], PairedAccuracy]:
     """Both versions scored, the top neurons and random sets restored as a command does; the bias is set first."""
     site, words = site_of(backbone.info, "prompt-body", P), backbone.info.label_words(tiny_models.WORDS)
     clean, changed = marked(N, seed, attacked=0.6)
     labels, of = clean.labels.numpy(), SimpleNamespace(words=words)
-    config = SimpleNamespace(controls=10, seed=1, eval_batch_size=64, device_type="cpu")
+    config = SimpleNamespace(random_sets=39, seed=without_the_planted(), eval_batch_size=64, device_type="cpu")
     prompts = (SimpleNamespace(embeddings=planted_prompt()),)
     plan = SimpleNamespace(config=config, prompts=prompts, rates=(100 / WIDTH, 5), site=lambda neurons, prompt: site)
     bench = PromptedModel(plan, backbone, print)
@@ -481,9 +568,12 @@ def experiment(backbone: Backbone, ranking: np.ndarray, seed: int = 3) -> tuple[
         backbone.model.lm_head.decoder.bias[words.ids[1]] -= float(cut)
     start, goal = bench.scores(of, changed), bench.scores(of, clean)
     neurons = SimpleNamespace(ranking=ranking, shape=ranking.shape)
-    patched = bench._patched(SimpleNamespace(rows=of), neurons, changed, clean)
-    pair = compare(goal.argmax(-1) == labels, start.argmax(-1) == labels, Clusters.single(N), 2)
-    return restoration_effects("restore", start, goal, patched, labels, Clusters.single(N)), pair
+    pair, both = compare(goal.argmax(-1) == labels, start.argmax(-1) == labels, Clusters.single(N), 2), {}
+    versions = ((changed, clean, start, goal), (clean, changed, goal, start))
+    for way, (read, donors, from_, to) in zip(DIRECTIONS, versions, strict=True):
+        patched = bench._patched(SimpleNamespace(rows=of), neurons, way, read, donors, labels)
+        both[way] = restoration_effects(way, from_, to, patched, labels, Clusters.single(N))
+    return judged(both, plan.rates[0]), pair
 
 
 def test_an_attack_through_a_planted_neuron_is_a_cause(tmp_path):
@@ -493,11 +583,15 @@ def test_an_attack_through_a_planted_neuron_is_a_cause(tmp_path):
     found, pair = experiment(backbone, ranking)
     assert pair.clean.value == 1
     assert pair.success.value == pytest.approx(0.6, abs=0.15)
-    text = verdict(found, pair)
-    assert text.startswith("**Cause**"), text
-    assert found[0].returned.value == found[-1].returned.value == 1
-    assert found[0].against.control.highest == found[0].start.value, "no random set returns anything"
-    assert found[0].margin.low > 0
+    text = verdict(found, (), pair, 0.03)[0]
+    assert text.startswith("**The skill neurons are sufficient for 100%"), text
+    assert "and necessary for 100%" in text
+    for way in DIRECTIONS:
+        first, last = found[way][0], found[way][-1]
+        assert first.returned.value == last.returned.value == 1
+        assert first.against.control.highest == first.against.control.lowest == first.start.value, (
+            "random sets do nothing"
+        )
 
 
 def test_neurons_that_tell_the_label_but_do_not_pass_it_on_are_no_cause(tmp_path):
@@ -507,9 +601,9 @@ def test_neurons_that_tell_the_label_but_do_not_pass_it_on_are_no_cause(tmp_path
     assert ranking[0, CAUSE] == 1, "predictive all the same"
     found, pair = experiment(backbone, ranking)
     assert (pair.clean.value, pair.difference.low > 0) == (1, True)
-    text = verdict(found, pair)
-    assert text.startswith("**No evidence**"), text
-    assert found[0].returned.value == found[-1].returned.value == 0
+    text = verdict(found, (), pair, 0.05)[0]
+    assert text.startswith("**The skill neurons are not sufficient and not necessary**"), text
+    assert found["restore"][0].returned.value == found["restore"][-1].returned.value == 0
 
 
 def test_bystanders_of_a_cause_are_no_cause(tmp_path):
@@ -519,8 +613,8 @@ def test_bystanders_of_a_cause_are_no_cause(tmp_path):
     assert (ranking[0] == 1).sum() > 10
     ranking[:, CAUSE] = 0
     found, pair = experiment(backbone, ranking)
-    assert verdict(found, pair).startswith("**No evidence**")
-    assert found[-1].returned.value == 1, "all neurons hold the planted one"
+    assert verdict(found, (), pair, 0.05)[0].startswith("**The skill neurons are not sufficient and not necessary**")
+    assert found["restore"][-1].returned.value == 1, "all neurons hold the planted one"
 
 
 def test_all_neurons_return_all_where_nothing_of_the_text_goes_round_them(tmp_path):

@@ -68,7 +68,7 @@ def made(tiny_roberta, tmp_path_factory):
     try:
         assert main(words("tune", model=tiny_roberta, **QUICK, seeds="0,1")) == 0
         prompts = f"runs:/{runs('tune')[0].info.run_id}"
-        small = {"max_train_rows": "60", "max_dev_rows": "80", "permutations": "40", "device": "cpu"}
+        small = {"max_train_rows": "60", "max_dev_rows": "80", "permutations": "100", "device": "cpu"}
         for site in ("prompt", "prompt-body"):
             assert main(words("discover", prompts=prompts, site=site, **small)) == 0
         by_site = {run.data.params["site"]: f"runs:/{run.info.run_id}" for run in runs("discover")}
@@ -170,7 +170,7 @@ def test_verdicts_rest_on_the_prompts_body_and_both_sites_are_reported(place):
     assert set(table(run, "summary.json")["site"]) == {"prompt-body"}
     note = run.data.tags["mlflow.note.content"]
     assert "of the site prompt-body" in note
-    assert "Restored at prompt-body" in note
+    assert "Primary claim, site prompt-body" in note
 
 
 def test_every_table_is_whole_and_every_picture_is_there(place):

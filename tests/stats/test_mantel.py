@@ -1,5 +1,6 @@
 """Matrices of tasks by tasks: by explicit enumeration, by scipy, and on planted relations."""
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -39,6 +40,31 @@ def test_p_is_the_share_of_all_orders(size):
     assert found.orders == len(every)
     assert found.exact
     assert found.pairs == size * (size - 1) // 2
+
+
+def test_within_groups_p_is_the_share_of_the_orders_that_keep_them():
+    a, b, groups = symmetric(6, 1), symmetric(6, 2), ["x", "y", "x", "y", "x", "y"]
+    found = mantel(a, b, groups=groups)
+    kept = [order for order in permutations(range(6)) if all(groups[i] == groups[j] for i, j in enumerate(order))]
+    assert len(kept) == 36
+    every = [stats.spearmanr(pairs(a), pairs(b[np.ix_(order, order)])).statistic for order in kept]
+    assert found.group_p == pytest.approx(np.mean(np.abs(every) >= abs(found.value) - 1e-9))
+    assert found.group_floor == pytest.approx(np.mean(np.abs(every) >= np.abs(every).max() - 1e-9))
+    assert replace(found, group_p=NAN, group_floor=NAN).p_value == mantel(a, b).p_value
+    drawn = mantel(symmetric(20, 3), symmetric(20, 4), orders=499, groups=["x"] * 12 + ["y"] * 8)
+    assert drawn.group_floor == pytest.approx(1 / 500)
+
+
+def test_what_both_sides_owe_to_families_is_no_relation_within_them():
+    """Two families of four: overlap and transfer are higher within, and otherwise have nothing in common."""
+    groups, plain, within = ["x"] * 4 + ["y"] * 4, 0, 0
+    same = np.equal.outer(groups, groups)
+    for seed in range(40):
+        found = mantel(symmetric(8, 2 * seed) + same, symmetric(8, 2 * seed + 1) + same, groups=groups)
+        plain += found.p_value <= 0.05
+        within += found.group_p <= 0.05
+    assert plain > 20
+    assert within <= 6
 
 
 def test_more_tasks_are_permuted_at_random():

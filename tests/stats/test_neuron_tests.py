@@ -94,11 +94,27 @@ def test_spearman_equals_scipy_with_ties():
 
 
 def test_max_t_by_hand():
-    null = np.array([[0.0, 10.0], [1.0, 12.0], [2.0, 11.0]])  # both have standard deviation 1
-    # standardised: (-1, -1), (0, 1), (1, 0); the largest of each permutation: -1, 1, 1
-    assert sig.max_t(np.array([2.0, 10.9]), null).tolist() == [3 / 4, 3 / 4]
-    assert sig.max_t(np.array([5.0, 9.0]), null).tolist() == [1 / 4, 4 / 4]
-    assert sig.max_t(np.array([5.0, 9.0]), np.array([[1.0, 10.0], [1.0, 12.0], [1.0, 11.0]]))[0] == 1, "a dead neuron"
+    rng = np.random.default_rng(3)
+    null, observed = rng.normal(size=(120, 3)) * (1, 5, 0.2), np.array([2.4, 9.0, 0.1])
+    everything = np.vstack([observed, null])  # the observed labelling is one of all
+    scores = (everything - everything.mean(axis=0)) / everything.std(axis=0, ddof=1)
+    by_hand = [(1 + (scores[1:].max(axis=1) >= score).sum()) / 121 for score in scores[0]]
+    assert sig.max_t(observed, null).tolist() == pytest.approx(by_hand)
+    assert by_hand[0] < 0.1 < by_hand[2]
+    null[:, 1] = 4.0
+    assert sig.max_t(observed, null)[1] == 1, "a neuron that no labelling moves"
+    with pytest.raises(ValueError, match="needs 100 permutations"):
+        sig.max_t(observed, null[:99])
+
+
+def test_family_wise_error_is_the_level_however_many_neurons():
+    """Tables of binary hits where nothing is to be found; without the observed labelling it would be 11%."""
+    rng, reached = np.random.default_rng(11), 0
+    tables, neurons, rows = 1_000, 1_000, 100
+    for _ in range(tables):
+        drawn = rng.binomial(rows, 0.5, size=(101, neurons)) / rows
+        reached += bool((sig.max_t(drawn[0], drawn[1:]) < 0.05).any())
+    assert 0.03 < reached / tables < 0.07
 
 
 def test_permutation_p_has_its_floor():

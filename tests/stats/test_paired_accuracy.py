@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from skillneurons.stats.cluster_bootstrap import Clusters, mean_interval, ratio_interval, sign_flip_p
+from skillneurons.stats.cluster_bootstrap import Clusters, mean_interval, sign_flip_p, wilson_interval
 from skillneurons.stats.mcnemar import mcnemar_exact
 from skillneurons.stats.paired_accuracy import Estimate, clustered_share, compare
 
@@ -106,8 +107,8 @@ def test_rows_of_one_original_stand_together():
     assert found.p_value == sign_flip_p(gap, clusters)
     for estimate, interval in (
         (found.difference, mean_interval(gap, clusters)),
-        (found.clean, mean_interval(clean, clusters)),
-        (found.success, ratio_interval(clean & ~changed, clean, clusters)),
+        (found.clean, wilson_interval(clean, np.ones(40), clusters)),
+        (found.success, wilson_interval(clean & ~changed, clean, clusters)),
     ):
         assert ends(estimate) == pytest.approx(ends(interval))
     single = compare(clean[None], changed[None], Clusters.single(40), 2)
@@ -118,11 +119,11 @@ def test_where_resampling_shows_no_spread_the_closed_form_at_the_originals_stand
     ones = np.ones((1, 30), dtype=bool)
     clusters = Clusters.by(np.arange(30) // 3)
     found = compare(ones, ~ones, clusters, 2)
-    assert ends(found.clean) == pytest.approx(proportion_confint(10, 10, method="wilson"))
-    assert ends(found.success) == pytest.approx(proportion_confint(10, 10, method="wilson"))
+    t = stats.t.ppf(0.975, 9)  # Wilson's at ten rows right of ten, with nine degrees of freedom
+    assert ends(found.clean) == ends(found.success) == pytest.approx((10 / (10 + t * t), 1))
     ten = mcnemar_exact(ones[0, :10], ~ones[0, :10])
     assert ends(found.difference) == pytest.approx((ten.low, ten.high))
-    assert ends(clustered_share(~ones, clusters)) == pytest.approx(proportion_confint(0, 10, method="wilson"))
+    assert ends(clustered_share(~ones, clusters)) == pytest.approx((0, t * t / (10 + t * t)))
 
 
 def test_an_estimate_in_columns_and_words():

@@ -54,12 +54,15 @@ def some_neurons(prompts: list[SoftPrompt], layers: int = 3, width: int = tiny_m
         accuracy=f(1, s, layers, w, width).astype(np.float32),
         position=rng.integers(0, w, (1, s, layers, width)).astype(np.int16),
         sign=rng.choice([-1, 1], (1, s, layers, width)).astype(np.int8),
+        selected=f(1, s, layers, width).astype(np.float32),
         seed_predictivity=f(1, s, layers, width).astype(np.float32),
         predictivity=f(1, layers, width).astype(np.float32),
         p_value=f(1, s, layers, width),
         q_value=f(1, layers, width),
         family_p=f(1, layers, width),
         auc=f(1, s, layers, width).astype(np.float32),
+        random_selected=f(1, 0, layers, width).astype(np.float32),
+        random_predictivity=f(1, 0, layers, width).astype(np.float32),
         card=facts,
     )
 
@@ -171,14 +174,23 @@ def test_every_number_follows_from_the_logged_rows(place):
             else [sets[0]] * 2
         )
         assert (line["random_low"], line["random_high"]) == pytest.approx(tuple(t))
-        again = contrast(skill, controls, 3)
-        assert (line["difference"], line["p"]) == pytest.approx((skill.mean() - controls.mean(), again.p_value))
+        ahead = (sets <= skill.mean() + 1e-12).sum()
+        assert line["rank_p"] == pytest.approx((1 + ahead) / (K + 1))
+        again = contrast(skill, controls, 3).difference
+        assert (line["difference"], line["difference_low"]) == pytest.approx(
+            (skill.mean() - controls.mean(), again.low)
+        )
+        assert line["intact_balanced_accuracy"] == pytest.approx(balanced(mine[mine["suppressed"] == "none"]))
         assert line["rank_p_floor"] == pytest.approx(1 / (K + 1))
         compared += 1
     assert compared == 4
     for _, part in found[found["rate"] > 0].groupby("task"):
-        np.testing.assert_allclose(part["holm_p"], holm(part["p"]))
-        np.testing.assert_allclose(part["holm_another_set_p"], holm(part["another_set_p"]))
+        np.testing.assert_allclose(part["holm_p"], holm(part["rank_p"]))
+
+
+def balanced(rows: pd.DataFrame) -> float:
+    by_label = rows.groupby(["prompt", "label"])["correct"].mean()
+    return float(by_label.mean())
 
 
 def test_the_rows_are_what_a_prompted_model_says(place):

@@ -9,10 +9,9 @@ from conftest import rows_of
 from skillneurons.neurons.intervention import Sets, sets_at
 from skillneurons.plots.style import Dose, DosePanel, suppression_curves, write
 from skillneurons.stats.intervals import Estimate
-from skillneurons.suppress.effects import verdict
 from skillneurons.suppress.report import SetPredictions, SuppressionReport
 
-RATES, K = (0, 5, 10), 8
+RATES, K = (0, 5, 10), 39
 
 
 def sets(keep: bool = False) -> list[Sets]:
@@ -32,12 +31,12 @@ def measured(
     right = hardness[:, None] < np.array(rates)[:, None]
     predictions = np.where(right, labels, 1 - labels)
     name = "film_notes" if own else "other"
-    return SetPredictions(name, own, rows_of(labels, ("no", "yes")), ("a", "b"), predictions)
+    return SetPredictions(name, own, rows_of(labels, ("no", "yes")), ("a", "b"), predictions, sets())
 
 
-def report(*tasks: SetPredictions, keep: bool = False) -> SuppressionReport:
-    effects = [effect for one in tasks for effect in one.effects(sets(keep), 0)]
-    return SuppressionReport("film_notes · tiny", "zeroed", "zero", keep, effects)
+def report(*tasks: SetPredictions, keep: bool = False, margin: float = 0.03) -> SuppressionReport:
+    effects = [effect for one in tasks for effect in one.effects(0, keep)]
+    return SuppressionReport("film_notes · tiny", "zeroed", "zero", keep, margin, effects)
 
 
 def test_a_clear_fall_is_said_so_with_its_rates():
@@ -46,64 +45,69 @@ def test_a_clear_fall_is_said_so_with_its_rates():
     assert "Strongest at 10%" in said
     assert "n=400" in said
     assert "majority rate" in said
-    assert "floor 0.11" in said
+    assert "rank p 0.025 (Holm 0.05)" in said
 
 
-def test_no_difference_is_no_evidence():
-    said = report(measured({5: 0.835, 10: 0.842}, 0.84)).finding()
-    assert "**No evidence**" in said
-    assert "needs these neurons**" not in said
+def test_no_difference_is_said_where_the_interval_lies_within_the_margin_alone():
+    same = measured({5: 0.835, 10: 0.842}, 0.84)
+    said = report(same, margin=0.05).finding()
+    assert "**No difference** from random neurons within 5 points, at any rate" in said
+    for made in (report(same, margin=0.002), report(measured({5: 0.83, 10: 0.84}, 0.84, n=60), margin=0.05)):
+        said = made.finding()
+        assert "**Cannot tell** whether the model needs these neurons more than random ones" in said
+        assert "the difference may be as large as" in said
+        assert "needs these neurons**" not in said
 
 
-def test_a_fall_within_the_spread_of_random_sets_is_no_evidence():
+def test_answers_that_never_change_are_no_proof_of_a_difference_of_zero():
+    still = measured({5: 0.85, 10: 0.85}, 0.85, spread=0, n=50)
+    assert max(abs(e.against.difference.high) for e in still.effects(0) if e.against) == pytest.approx(0)
+    room = 1.959964**2 / (50 + 1.959964**2)
+    assert "**Cannot tell**" in report(still, margin=room - 0.001).finding()
+    assert "**No difference**" in report(still, margin=room + 0.001).finding()
+
+
+def test_a_fall_within_the_spread_of_random_sets_is_not_told_apart():
     said = report(measured({5: 0.66, 10: 0.66}, 0.74, spread=0.08)).finding()
-    assert "**No evidence**" in said
-    assert "random sets lie as far apart" in said
+    assert "**Cannot tell**" in said
 
 
-def test_few_rows_are_called_few():
-    made = report(measured({5: 0.6, 10: 0.6}, 0.6, intact=0.75, n=12))
-    first = made.effects[0]
-    assert first.majority < first.intact.value
-    said = made.finding()
-    assert "**Too few rows**" in said
-    value, gap = first.intact.value, first.intact.value - first.majority
-    assert f"about {max(13, round(1.96**2 * value * (1 - value) / gap**2)):,} rows" in said
-
-
-def wider(against):
-    return replace(against, difference=replace(against.difference, low=-0.4, high=0.4))
-
-
-def test_intervals_wider_than_all_there_is_to_lose():
-    effects = report(measured({5: 0.835, 10: 0.842}, 0.84)).effects
-    wide = [replace(e, against=wider(e.against)) if e.against else e for e in effects]
-    assert "**Too few rows**: even a fall to the majority rate" in verdict(False, wide)
-
-
-def test_a_model_at_chance_has_nothing_to_lose():
+def test_a_model_without_skill_has_nothing_that_could_be_lost():
     said = report(measured({5: 0.2, 10: 0.2}, 0.5, intact=0.45)).finding()
-    assert "**Nothing to lose**" in said
+    assert "**Cannot tell**: no skill is shown that could be lost (balanced accuracy 4" in said
     assert "needs these neurons**" not in said
 
 
-def test_skill_neurons_that_are_needed_less_than_random_ones():
-    assert "**The other way round**" in report(measured({5: 0.84, 10: 0.84}, 0.6)).finding()
+def test_accuracy_below_the_majority_rate_may_still_be_skill_to_lose():
+    one = measured({5: 0.4, 10: 0.4}, 0.69, intact=0.7)
+    labels = np.where(np.random.default_rng(4).random(400) < 0.75, 1, 0)
+    right = one.correct
+    skewed = replace(one, split=rows_of(labels, ("no", "yes")), predictions=np.where(right, labels, 1 - labels))
+    first = report(skewed).effects[0]
+    assert first.intact.value < first.majority
+    assert first.known.shown
+    assert "**The model needs these neurons**" in report(skewed).finding()
+
+
+def test_skill_neurons_that_are_needed_less_than_random_ones_are_not_needed():
+    said = report(measured({5: 0.84, 10: 0.84}, 0.6)).finding()
+    assert "**Cannot tell** whether the model needs these neurons" in said
+    assert "+2" in said
 
 
 def test_kept_neurons_are_judged_the_other_way():
     high, low = measured({5: 0.8, 10: 0.8}, 0.6), measured({5: 0.6, 10: 0.6}, 0.8)
     assert "**These neurons alone carry the task better than random ones**" in report(high, keep=True).finding()
-    assert "**The other way round**" in report(low, keep=True).finding()
+    assert "**Cannot tell** whether these neurons alone carry the task better" in report(low, keep=True).finding()
 
 
-def test_one_random_set_gives_no_verdict():
-    effects = report(measured({5: 0.7, 10: 0.55}, 0.84)).effects
-    alone = [
-        replace(e, against=replace(e.against, sets=1, holm_another_p=float("nan"))) if e.against else e
-        for e in effects
-    ]
-    assert "**No verdict**" in verdict(False, alone)
+def test_too_few_random_sets_for_the_test_are_said_so():
+    clear = measured({5: 0.6, 10: 0.5}, 0.84)
+    few = [Sets(one.rate, one.skill, None if one.controls is None else one.controls[:10], 10) for one in sets()]
+    chosen = [0, 1, *(start + i for start in (2, 2 + 1 + K) for i in range(11))]
+    less = replace(clear, predictions=clear.predictions[:, chosen], sets=few)
+    said = report(less).finding()
+    assert "**Cannot tell**: 10 random sets are too few for a test at 2 rates, which takes 39 (controls=39)" in said
 
 
 def test_other_tasks_stand_beside_it():
@@ -132,7 +136,7 @@ def test_every_line_of_the_table_carries_what_judges_it():
 
 
 def test_rows_name_what_was_suppressed():
-    rows = measured({5: 0.7, 10: 0.55}, 0.84, n=26).rows(sets())
+    rows = measured({5: 0.7, 10: 0.55}, 0.84, n=26).rows()
     assert len(rows) == 2 * (2 + 2 * (1 + K)) * 26
     counts = rows.groupby(["prompt", "suppressed"]).size()
     assert counts["a", "none"] == 26

@@ -24,12 +24,15 @@ def neurons(task: str, by_seed: np.ndarray, **card: object) -> Neurons:
         accuracy=empty[:, :, :, None],
         position=empty.astype(np.int16),
         sign=empty.astype(np.int8),
+        selected=scores,
         seed_predictivity=scores,
         predictivity=scores.mean(axis=1),
         p_value=empty.astype(np.float64),
         q_value=empty[:, 0].astype(np.float64),
         family_p=empty[:, 0].astype(np.float64),
         auc=empty,
+        random_selected=empty[:, :0],
+        random_predictivity=empty[:, :0],
         card=facts,
     )
 

@@ -19,7 +19,7 @@ from skillneurons.prompts.soft_prompt import SoftPrompt
 from tracked import artifact, client, every_run, refusal, runs
 
 SMALL = {**QUICK, "max_steps": "8", "eval_every": "4", "max_train_rows": "40", "max_eval_rows": "20"}
-DISCOVER = {"max_train_rows": "40", "max_dev_rows": "120", "permutations": "40", "cards": "2", "device": "cpu"}
+DISCOVER = {"max_train_rows": "40", "max_dev_rows": "120", "permutations": "100", "cards": "2", "device": "cpu"}
 
 
 def dev_rows(rows: int | None = None) -> Split:

@@ -269,7 +269,7 @@ def test_two_processes_discover_all_that_one_does(start, workplace, tiny_roberta
 
     tuned = run("tune", model=tiny_roberta, seeds="0,1", **QUICK)
     parent = next(r for r in tuned if "skillneurons.seed" not in r.data.tags)
-    rows = {"max_train_rows": 101, "max_dev_rows": 75, "permutations": 20, "device": "cpu", "cards": 4}
+    rows = {"max_train_rows": 101, "max_dev_rows": 75, "permutations": 100, "device": "cpu", "cards": 4}
     asked = {"prompts": f"runs:/{parent.info.run_id}", **rows, "eval_batch_size": 8}
     assert len(run("discover", processes=2, **asked)) == 1, "one run in MLflow, whatever the number of processes"
     found = run("discover", processes=1, rerun="true", **asked)

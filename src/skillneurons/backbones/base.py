@@ -220,12 +220,20 @@ class Backbone(ABC):
         The neuron's row of the output projection times the output embeddings (Geva et al. 2022, arXiv
         2203.14680). None where its stack does not feed the head, or the two differ in width.
         """
-        head = self.model.get_output_embeddings()
-        weight = self.model.get_submodule(tap.module).weight
-        column = weight[neuron] if isinstance(self.model.get_submodule(tap.module), Conv1D) else weight[:, neuron]
+        head, column = self.model.get_output_embeddings(), self._output_weights(tap)[neuron]
         if tap.stack != self.stacks[-1] or not isinstance(head, nn.Linear) or head.in_features != len(column):
             return None
-        return (head.weight @ column).float().cpu()  # type: ignore[no-any-return]
+        return (head.weight @ column).float().cpu()
+
+    def output_norms(self, taps: Sequence[Tap]) -> Tensor:
+        """Norm of each neuron's output weights `[L, F]`: how far the residual stream moves by one unit of it."""
+        return torch.stack([self._output_weights(tap).float().norm(dim=1) for tap in taps]).cpu()
+
+    def _output_weights(self, tap: Tap) -> Tensor:
+        """`[F, H]`, a row a neuron."""
+        module = self.model.get_submodule(tap.module)
+        weight: Tensor = module.weight.detach()
+        return weight if isinstance(module, Conv1D) else weight.T
 
     @contextmanager
     def dropout(self, on: bool) -> Iterator[None]:

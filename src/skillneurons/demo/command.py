@@ -17,9 +17,9 @@ from skillneurons.tune.command import COMMAND as TUNE
 from skillneurons.tune.plan import TunePlan
 
 # enough to tell skill from chance, small enough for minutes on two cores; each stage by itself has more
-BASELINE_ROWS, COUNTED_ROWS, TEST_ROWS = 1_000, 1_000, 400
-RATES, CONTROLS = (0, 1, 5, 15), 5
-ATTACKED_ROWS, ATTACKED_RATES = 240, (5, 15)
+BASELINE_ROWS, COUNTED_ROWS, TEST_ROWS = 1_000, 1_000, 300
+RATES = (0, 1, 5, 15)
+ATTACKED_ROWS, ATTACKED_RATES = 160, (5,)
 
 
 class Main(EntryPoint[TunePlan]):
@@ -60,12 +60,12 @@ def _chain(plan: TunePlan, tracking: Tracking, console: Console, parent: Run) ->
     same = {name: getattr(c, name) for name in ("data_dir", "rerun", "threads", "device")}
     shared = {"prompts": f"runs:/{tuned.run_id}", **same}
     # without the position where the label is read, so that families can be compared
-    rows = {"max_train_rows": BASELINE_ROWS, "max_dev_rows": COUNTED_ROWS, "site": "prompt-body"}
+    rows = {"max_train_rows": BASELINE_ROWS, "max_dev_rows": COUNTED_ROWS, "site": "prompt-body", "random_prompts": 1}
     checked = asked(DISCOVER, task=c.task, **rows)
     found = do(2, "which neurons tell the label at the prompt's positions", DISCOVER, checked)
     yield found
     shared["neurons"] = f"runs:/{found.run_id}"
-    sweep = asked(SUPPRESS, task=c.task, rates=RATES, controls=CONTROLS, max_eval_rows=TEST_ROWS)
+    sweep = asked(SUPPRESS, task=c.task, rates=RATES, max_eval_rows=TEST_ROWS)
     yield do(3, "does the model need them", SUPPRESS, sweep)
     name = f"adv_{plan.task.name}"
     try:
@@ -73,7 +73,7 @@ def _chain(plan: TunePlan, tracking: Tracking, console: Console, parent: Run) ->
     except InputError:
         console.print(f"there is no task {name}: nothing to attack with", highlight=False)
         return
-    rows = {"rates": ATTACKED_RATES, "controls": CONTROLS, "max_eval_rows": ATTACKED_ROWS}
+    rows = {"rates": ATTACKED_RATES, "max_eval_rows": ATTACKED_ROWS}
     attack = asked(ROBUSTNESS, adversarial=name, **rows)
     yield do(4, "what attacks cost, and whether they work through these neurons", ROBUSTNESS, attack)
 

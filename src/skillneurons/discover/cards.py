@@ -75,9 +75,9 @@ class NeuronCard:
 
 
 def top_of(neurons: Neurons, count: int) -> list[tuple[int, int, int]]:
-    """(target, layer, neuron) of the most predictive, ties in order of their AUC's distance from 1/2."""
-    edge = np.abs(neurons.auc.mean(axis=1) - 0.5)
-    order = np.lexsort((-edge.ravel(), -neurons.predictivity.ravel()))[:count]
+    """(target, layer, neuron) of those ranked first, ties in order of their AUC's distance from 1/2."""
+    edge, ranking = np.abs(neurons.auc.mean(axis=1) - 0.5), neurons.selected.mean(axis=1)
+    order = np.lexsort((-edge.ravel(), -ranking.ravel()))[:count]
     places = np.unravel_index(order, neurons.predictivity.shape)
     return [(int(k), int(layer), int(unit)) for k, layer, unit in zip(*places, strict=True)]
 

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from skillneurons.discover.figures import predictivity_by_layer, significant_by_
 from skillneurons.discover.plan import DiscoverPlan, plan
 from skillneurons.discover.predictivity import combine
 from skillneurons.neurons.scores import Neurons
+from skillneurons.prompts.initialization import like_vocabulary
+from skillneurons.seeds import mix
 from skillneurons.storage import FileCheckpoint
 from skillneurons.tracking.registry import fetch_neurons
 from skillneurons.tracking.runs import Run, Tracking
@@ -75,12 +77,14 @@ class Discover(Command[DiscoverPlan, Found]):
         """What the command would do and about what it would cost."""
         asked = plan.question()
         tokens = plan.prompts[0].length + float(asked.dev.lengths.float().mean())
-        rows = len(plan.prompts) * (len(asked.train) + 1.5 * len(asked.dev))
+        prompts = len(plan.prompts) + plan.config.random_prompts
+        rows = prompts * (len(asked.train) + 1.5 * len(asked.dev))
         device = plan.config.device_type
         seconds = forward_seconds(plan.info, rows * tokens, device)
         sizes = ", ".join(f"{role} {len(split)}" for role, split in plan.splits.items())
         return (
-            f"{plan.title}: {len(plan.prompts)} prompt(s) of {plan.prompts[0].length}; rows {sizes}; "
+            f"{plan.title}: {len(plan.prompts)} prompt(s) of {plan.prompts[0].length}, {plan.config.random_prompts} "
+            f"random; rows {sizes}; "
             f"protocol {plan.config.protocol}, {plan.config.permutations} permutations\n"
             f"about {clock(max(1.0, seconds))} on {device} (within a factor of two); memory: the weights "
             f"({plan.info.parameter_count_estimate * 4 / 2**30:.1f} GiB) and less than 1 GiB, whatever the rows\n"
@@ -108,6 +112,8 @@ class Discover(Command[DiscoverPlan, Found]):
     def forget(self, plan: DiscoverPlan) -> None:
         for prompt in plan.prompts:
             FileCheckpoint(plan.prompt_address(prompt)).drop()
+        for number in range(plan.config.random_prompts):
+            FileCheckpoint(plan.random_address(number)).drop()
 
 
 def _find(plan: DiscoverPlan, job: Job) -> tuple[Neurons, list[NeuronCard]]:
@@ -115,6 +121,9 @@ def _find(plan: DiscoverPlan, job: Job) -> tuple[Neurons, list[NeuronCard]]:
     asked, accelerator = plan.question(), job.accelerator
     backbone = loading.load(plan.info, device=accelerator.device, dtype=torch.float32)
     neurons = combine(_counts(plan, backbone, asked, job), len(plan.prompts), asked, plan.card())
+    if drawn := plan.config.random_prompts:
+        random = combine(_random_counts(plan, backbone, asked, job), drawn, asked, {})
+        neurons = replace(neurons, random_selected=random.selected, random_predictivity=random.seed_predictivity)
     texts = [" | ".join(row) for row in plan.splits["dev"].rows]
     prompts = [prompt.embeddings for prompt in plan.prompts]
     cards = make_cards(backbone, plan.site, prompts, neurons, asked, texts, accelerator, plan.config.cards)
@@ -124,17 +133,30 @@ def _find(plan: DiscoverPlan, job: Job) -> tuple[Neurons, list[NeuronCard]]:
 def _counts(plan: DiscoverPlan, backbone: Backbone, asked: Question, job: Job) -> Iterator[Counted]:
     """One prompt after the other; those that an interrupted command has counted are taken up."""
     for number, prompt in enumerate(plan.prompts, start=1):
-        checkpoint = FileCheckpoint(plan.prompt_address(prompt))
-        known = None if plan.config.rerun else checkpoint.load()
-        if known is None:
-            one = count(backbone, plan.site, prompt.embeddings, asked, job.accelerator)
-            if job.accelerator.is_main_process:
-                checkpoint.save({field.name: getattr(one, field.name) for field in fields(Counted)})
-        else:
-            one = Counted(**known)
+        yield _counted(plan, backbone, asked, job, prompt.embeddings, plan.prompt_address(prompt))
         job.say(f"prompt {number} of {len(plan.prompts)} read")
-        yield one
-        del one  # before the next is counted
+
+
+def _random_counts(plan: DiscoverPlan, backbone: Backbone, asked: Question, job: Job) -> Iterator[Counted]:
+    """The same of prompts that nobody tuned, drawn like the vocabulary."""
+    vocabulary, length = backbone.vocabulary_embeddings(), plan.prompts[0].length
+    for number in range(plan.config.random_prompts):
+        prompt = like_vocabulary(vocabulary, length, mix(plan.config.seed, 5, number))
+        yield _counted(plan, backbone, asked, job, prompt, plan.random_address(number))
+        job.say(f"random prompt {number + 1} of {plan.config.random_prompts} read")
+
+
+def _counted(
+    plan: DiscoverPlan, backbone: Backbone, asked: Question, job: Job, prompt: torch.Tensor, address: str
+) -> Counted:
+    checkpoint = FileCheckpoint(address)
+    known = None if plan.config.rerun else checkpoint.load()
+    if known is not None:
+        return Counted(**known)
+    one = count(backbone, plan.site, prompt, asked, job.accelerator)
+    if job.accelerator.is_main_process:
+        checkpoint.save({field.name: getattr(one, field.name) for field in fields(Counted)})
+    return one
 
 
 def _record(plan: DiscoverPlan, run: Run, neurons: Neurons, rows: pd.DataFrame, cards: list[NeuronCard]) -> None:
@@ -143,6 +165,8 @@ def _record(plan: DiscoverPlan, run: Run, neurons: Neurons, rows: pd.DataFrame, 
     run.metrics(report.metrics(neurons))
     run.table(rows, CARDS)
     run.table(report.layers_table(neurons), "layers.json")
+    if len(baseline := report.random_table(neurons)):
+        run.table(baseline, "random_prompts.json")
     if report.stability(neurons):
         run.table(report.stability_table(neurons), "stability.json")
     title = f"{plan.title}{label}"

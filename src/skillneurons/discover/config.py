@@ -6,6 +6,7 @@ from pydantic import Field
 
 from skillneurons.commands.config import ParallelConfig
 from skillneurons.neurons.sites import SiteName
+from skillneurons.stats.neuron_tests import LEAST_PERMUTATIONS
 
 
 class DiscoverConfig(ParallelConfig):
@@ -19,8 +20,11 @@ class DiscoverConfig(ParallelConfig):
     protocol: Literal["split", "paper"] = Field(
         "split", description="split: choose on half A of dev, test on half B; paper: both on all of dev"
     )
-    permutations: int = Field(200, ge=20, le=10_000, description="R, label permutations of the chance level")
-    seed: int = Field(0, ge=0, description="of the permutations")
+    permutations: int = Field(
+        200, ge=LEAST_PERMUTATIONS, le=10_000, description="R, label permutations of the chance level"
+    )
+    random_prompts: int = Field(2, ge=0, le=20, description="prompts nobody tuned, counted beside as a baseline")
+    seed: int = Field(0, ge=0, description="of the permutations and the random prompts")
     cards: int = Field(10, ge=1, le=100, description="neurons that get a card")
     compare: str | None = Field(None, description="discover runs of other tasks, for the specificity matrix")
     max_train_rows: int | None = Field(None, ge=2, description="rows of the baseline; else all of train")

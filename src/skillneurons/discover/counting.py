@@ -21,6 +21,7 @@ from skillneurons.neurons.sites import Site
 from skillneurons.stats import neuron_tests
 
 Protocol = Literal["split", "paper"]
+Choice = tuple[Tensor, Tensor, Tensor]  # position, direction there, rows right so: `[K, L, F]` each
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Counted:
         baseline: `[L, W, F]`.
         hits: `[K, L, W, F]`, over all of dev; 16 bits where its rows allow, as those of `null`.
         position, sign: int64 `[K, L, F]`, chosen on half A.
+        selected: int32 `[K, L, F]`, rows of half A right there, in that direction: what neurons are ranked by.
         ones_fired, fired: int32 `[K, L, F]`, judged rows of the class, and of all, at which it fires there.
         auc: `[K, L, F]`, binormal from train.
         null: `[K, R, L, F]`, judged rows right under permuted labels, in the neuron's direction.
@@ -74,6 +76,7 @@ class Counted:
     hits: Tensor
     position: Tensor
     sign: Tensor
+    selected: Tensor
     ones_fired: Tensor
     fired: Tensor
     auc: Tensor
@@ -100,7 +103,8 @@ class _Train:
 def _count_split(reader: ActivationReader, asked: Question, train: _Train) -> Counted:
     first, second = asked.halves
     hits = _hits(fires(reader, asked.dev, first, train.baseline), asked, first)
-    position, sign = _choose(hits, len(first))
+    choice = _choose(hits, len(first))
+    position, sign, _ = choice
     permuted = permuted_labels(asked.dev.labels[torch.as_tensor(second)], asked.permutations, asked.seed)
     null = ChosenNull(permuted, asked.targets, position, _places(second, len(asked.dev)))
     fired = fires(reader, asked.dev, second, train.baseline, null.add)
@@ -108,7 +112,7 @@ def _count_split(reader: ActivationReader, asked: Question, train: _Train) -> Co
     ones, total = _chosen_fired(fired, asked, position)
     by_chance = summed(reader.accelerator, null.counts).int()
     found = [right(by_chance[k], total[k], sign[k], asked, target) for k, target in enumerate(asked.targets)]
-    return _counted(asked, train, hits, position, sign, ones, total, torch.stack(found))
+    return _counted(asked, train, hits, choice, ones, total, torch.stack(found))
 
 
 def _count_paper(reader: ActivationReader, asked: Question, train: _Train) -> Counted:
@@ -120,9 +124,9 @@ def _count_paper(reader: ActivationReader, asked: Question, train: _Train) -> Co
     large = LargeNull(permuted, asked.targets[0], reader.shape, reader.backbone.device)
     fired = fires(reader, asked.dev, everything, train.baseline, large.add)
     hits = _hits(fired, asked, everything)
-    position, sign = _choose(hits, n)
+    choice = _choose(hits, n)
     best = _best_by_permutation(large.finish(), fired.sum(1, dtype=torch.int32), asked, reader.accelerator)
-    return _counted(asked, train, hits, position, sign, *_chosen_fired(fired, asked, position), best[None])
+    return _counted(asked, train, hits, choice, *_chosen_fired(fired, asked, choice[0]), best[None])
 
 
 def _chosen_fired(fired: Tensor, asked: Question, position: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,16 +140,15 @@ def _counted(
     asked: Question,
     train: _Train,
     hits: Tensor,
-    position: Tensor,
-    sign: Tensor,
+    choice: Choice,
     ones: Tensor,
     total: Tensor,
     null: Tensor,
 ) -> Counted:
     """Everything on the CPU, in as few bits as hold it."""
-    kind = counter(len(asked.dev))
+    kind, (position, sign, selected) = counter(len(asked.dev)), choice
     auc = torch.stack([_at(values, position[k].to(values.device)) for k, values in enumerate(train.auc)])
-    held = (train.baseline, hits.to(kind), position, sign, ones, total, auc, null.to(kind))
+    held = (train.baseline, hits.to(kind), position, sign, selected, ones, total, auc, null.to(kind))
     return Counted(*(tensor.cpu() for tensor in held))
 
 
@@ -157,11 +160,11 @@ def _hits(fired: Tensor, asked: Question, rows: Sequence[int]) -> Tensor:
     return torch.stack([(2 * fired[:, k].int() - total + int((labels != k).sum())).to(kind) for k in asked.targets])
 
 
-def _choose(hits: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Where max(acc, 1 - acc) is largest (the first such position), and the direction there, `[K, L, F]`."""
+def _choose(hits: Tensor, n: int) -> Choice:
+    """Where max(acc, 1 - acc) is largest (the first such position)."""
     position = (2 * hits.int() - n).abs().argmax(dim=2)
     there = hits.gather(2, position[:, :, None])[:, :, 0].int()
-    return position, torch.where(2 * there >= n, 1, -1)
+    return position, torch.where(2 * there >= n, 1, -1), torch.maximum(there, n - there)
 
 
 def right(fired_ones: Tensor, fired: Tensor, sign: Tensor, asked: Question, target: int) -> Tensor:

@@ -14,13 +14,14 @@ from skillneurons.stats.neuron_tests import spearman
 
 
 def predictivity_by_layer(neurons: Neurons, title: str, skill_percent: float) -> Figure:
-    """Every layer's predictivities (all neurons, and the mean of the top) beside the bands of chance.
+    """Every layer's predictivities (all neurons, the mean of the top, the best) beside the bands of chance.
 
-    Grey: the central 95% of single neurons under permuted labels. Hatched: the same of the best of all.
+    Top and best are those of half A, judged on half B. Grey: the central 95% of single neurons under permuted
+    labels. Hatched: the same of the best of all.
     """
     figure, (axes,) = canvas(8.4, 4.2, panels=1)
-    chance, ranking = neurons.card["chance"], np.asarray(neurons.predictivity.max(axis=0), dtype=np.float64)
-    layers = np.arange(len(ranking))
+    chance, scores = neurons.card["chance"], np.asarray(neurons.predictivity.max(axis=0), dtype=np.float64)
+    layers, ranking = np.arange(len(scores)), neurons.selected.mean(axis=1).max(axis=0)
     axes.axhspan(chance["low"], chance["high"], color=PALE, zorder=0, label="chance, one neuron (95%)")
     axes.axhspan(
         chance["best_low"],
@@ -33,13 +34,14 @@ def predictivity_by_layer(neurons: Neurons, title: str, skill_percent: float) ->
         zorder=0,
         label="chance, best of all (95%)",
     )
-    parts = axes.violinplot(list(ranking), positions=layers, widths=0.8, showextrema=False)
+    parts = axes.violinplot(list(scores), positions=layers, widths=0.8, showextrema=False)
     for body in parts["bodies"]:  # type: ignore[attr-defined]
         body.set(facecolor=COLOURS[0], alpha=0.35)
     chosen = top_neurons(neurons.ranking, skill_percent)
-    tops = [float(row[mask].mean()) if mask.any() else np.nan for row, mask in zip(ranking, chosen, strict=True)]
+    tops = [float(row[mask].mean()) if mask.any() else np.nan for row, mask in zip(scores, chosen, strict=True)]
     axes.plot(layers, tops, color=COLOURS[1], marker="s", label=f"mean of the top {skill_percent:g}%")
-    axes.plot(layers, ranking.max(axis=1), color=COLOURS[0], marker="o", linestyle="none", label="best of the layer")
+    best = np.take_along_axis(scores, ranking.argmax(axis=1)[:, None], axis=1)[:, 0]
+    axes.plot(layers, best, color=COLOURS[0], marker="o", linestyle="none", label="best of the layer")
     dress(axes, title, "predictivity", "layer")
     axes.set_xticks(layers)
     percent(axes)

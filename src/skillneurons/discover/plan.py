@@ -20,7 +20,7 @@ from skillneurons.prompts.soft_prompt import SoftPrompt
 from skillneurons.tracking.registry import fetch, fetch_neurons
 from skillneurons.tracking.runs import Tracking
 
-METHOD_VERSION = 2
+METHOD_VERSION = 3
 Selection = Literal["half A", "unknown"]
 
 
@@ -46,6 +46,7 @@ class DiscoverPlan:
                 "stage": "discover",
                 "prompts": prompts,
                 "cards": self.config.cards,
+                "random": self.config.random_prompts,
                 "others": others,
                 "selection": self.selection,
                 **self._deciding(),
@@ -55,6 +56,11 @@ class DiscoverPlan:
     def prompt_address(self, prompt: SoftPrompt) -> str:
         """SHA-256 of what decides the counts of one prompt, whatever others the command has."""
         return fingerprints.of_value({"stage": "discover prompt", "prompt": prompt.fingerprint, **self._deciding()})
+
+    def random_address(self, number: int) -> str:
+        """SHA-256 of what decides the counts of one random prompt."""
+        which = [number, self.prompts[0].length]
+        return fingerprints.of_value({"stage": "discover random prompt", "prompt": which, **self._deciding()})
 
     @property
     def targets(self) -> tuple[int, ...]:

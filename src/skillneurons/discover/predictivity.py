@@ -46,6 +46,7 @@ def _of_prompt(one: Counted, asked: Question) -> dict[str, tuple[NDArray[Any], i
         "hits": (one.hits.numpy(), 1),
         "position": (one.position.numpy().astype(np.int16), 1),
         "sign": (one.sign.numpy().astype(np.int8), 1),
+        "selected": ((one.selected.numpy() / len(asked.halves[0])).astype(np.float32), 1),
         "score": (_scores(one, asked), 1),
         "p_value": (_p_values(one, asked), 1),
         "auc": (one.auc.numpy().astype(np.float32), 1),
@@ -71,14 +72,17 @@ def _judged(
         "judged_rows": n,
         "majority": max(max(asked.ones(k), n - asked.ones(k)) for k in asked.targets) / n,
     }
+    none = np.zeros((len(predictivity), 0, *predictivity.shape[1:]), dtype=np.float32)
     combined = neuron_tests.cauchy_combination(np.moveaxis(arrays["p_value"], 1, 0))
     return Neurons(
-        **{name: arrays[name] for name in ("baseline", "position", "sign", "p_value", "auc")},
+        **{name: arrays[name] for name in ("baseline", "position", "sign", "selected", "p_value", "auc")},
         accuracy=np.divide(arrays["hits"], len(asked.dev), dtype=np.float32),
         seed_predictivity=arrays["score"].astype(np.float32),
         predictivity=predictivity.astype(np.float32),
         q_value=false_discovery_control(combined, axis=None).reshape(combined.shape),
         family_p=neuron_tests.max_t(predictivity, by_permutation),
+        random_selected=none,
+        random_predictivity=none,
         card={**card, **facts},
     )
 

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skillneurons.discover.figures import specificity_by_layer
+from skillneurons.discover.random_baseline import beyond_random
 from skillneurons.discover.stability import agreements
 from skillneurons.neurons.scores import SIGNS, Neurons
 from skillneurons.neurons.selection import top_neurons
@@ -26,7 +27,7 @@ def metrics(neurons: Neurons) -> dict[str, float]:
     """The metrics of a discover run."""
     chance = neurons.card["chance"]
     named = {
-        "neurons/top_predictivity": float(neurons.predictivity.max()),
+        "neurons/top_predictivity": float(neurons.predictivity[neurons.best]),
         "neurons/chance_best_low": chance["best_low"],
         "neurons/chance_best_high": chance["best_high"],
         "neurons/chance_low": chance["low"],
@@ -37,6 +38,12 @@ def metrics(neurons: Neurons) -> dict[str, float]:
         "neurons/n": float(neurons.card["judged_rows"]),
         "neurons/majority": neurons.card["majority"],
     }
+    if beside := beyond_random(neurons, SKILL_PERCENT):
+        named |= {
+            **beside.random.ends("neurons/random_top_predictivity"),
+            "neurons/beyond_random_share": beside.beyond,
+        }
+        named |= beside.tuned.ends("neurons/skill_predictivity")
     for what, found in stability(neurons).items():
         name = what.replace("%", "").replace("@", "_at_").lower()
         named |= {f"stability/{name}": found.value, f"stability/{name}_chance": float(found.chance or 0.0)}
@@ -45,11 +52,12 @@ def metrics(neurons: Neurons) -> dict[str, float]:
 
 def layers_table(neurons: Neurons) -> pd.DataFrame:
     """A row a target and layer: predictivity of its best, of its top 5% and of all, its shares of significant and
-    excitatory neurons, each with interval and chance.
+    excitatory neurons, each with interval and chance. Best and top are those of half A.
     """
     chance, n, rows = neurons.card["chance"], neurons.card["judged_rows"], []
     for k, target in enumerate(neurons.targets):
-        chosen = top_neurons(neurons.predictivity[k], SKILL_PERCENT)
+        ranking = neurons.selected[k].mean(axis=0)
+        chosen = top_neurons(ranking, SKILL_PERCENT)
         for layer, scores in enumerate(neurons.predictivity[k]):
             each = neurons.seed_predictivity[k, :, layer].astype(np.float64)
             rows.append(
@@ -59,9 +67,9 @@ def layers_table(neurons: Neurons) -> pd.DataFrame:
                     "neurons": len(scores),
                     "n": n,
                     "majority": neurons.card["majority"],
-                    **_over_seeds("best", each[:, scores.argmax()], n),
-                    "best_chance_low": chance["best_low"],
-                    "best_chance_high": chance["best_high"],
+                    **_over_seeds("best", each[:, ranking[layer].argmax()], n),
+                    "best_chance_low": chance["low"],
+                    "best_chance_high": chance["high"],
                     **(_over_seeds("top", each[:, chosen[layer]].mean(axis=1), n) if chosen[layer].any() else {}),
                     **_over_seeds("all", each.mean(axis=1), n),
                     "chance_low": chance["low"],
@@ -71,6 +79,28 @@ def layers_table(neurons: Neurons) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def random_table(neurons: Neurons) -> pd.DataFrame:
+    """The discovery beside the same under random prompts, one row; nothing without random prompts."""
+    beside = beyond_random(neurons, SKILL_PERCENT)
+    if beside is None:
+        return pd.DataFrame()
+    row = {
+        "percent": beside.percent,
+        "n": neurons.card["judged_rows"],
+        "majority": neurons.card["majority"],
+        "prompts": neurons.sign.shape[1],
+        "random_prompts": beside.prompts,
+        **beside.tuned.columns("tuned"),
+        **beside.random.columns("random"),
+        **beside.difference.columns("difference"),
+        **_of_neurons(
+            "shared", beside.shared, round(neurons.predictivity[0].size * SKILL_PERCENT / 100), beside.chance
+        ),
+        **_of_neurons("beyond_random", beside.beyond, neurons.q_value.size, 0.0),
+    }
+    return pd.DataFrame([row])
 
 
 def stability_table(neurons: Neurons) -> pd.DataFrame:
@@ -121,14 +151,16 @@ def finding(neurons: Neurons) -> str:
     """The result in words, chance first where it is no more than that."""
     card, chance = neurons.card, neurons.card["chance"]
     total, significant = neurons.q_value.size, int((neurons.q_value < SIGNIFICANT).sum())
-    k, layer, unit = np.unravel_index(int(neurons.predictivity.argmax()), neurons.predictivity.shape)
+    k, layer, unit = neurons.best
     best, p = float(neurons.predictivity[k, layer, unit]), float(neurons.family_p[k, layer, unit])
     sign = SIGNS[int(neurons.direction[k, layer, unit])]
     seeds = neurons.sign.shape[1]
     where = f"{card['task']} on {card['backbone']['name']}, site {card['site']}, {seeds} prompt(s)"
     part = "half B of dev" if card["protocol"] == "split" else "dev"
     judged = f"n = {card['judged_rows']} rows of {part}, majority {card['majority']:.1%}"
-    band = f"{chance['best_low']:.3f} to {chance['best_high']:.3f} ({chance['permutations']} permutations)"
+    chosen = "chosen on half A; by chance" if card["protocol"] == "split" else "by chance the best of all"
+    ends = ("low", "high") if card["protocol"] == "split" else ("best_low", "best_high")
+    band = f"{chance[ends[0]]:.3f} to {chance[ends[1]]:.3f} ({chance['permutations']} permutations)"
     verdict = (
         f"**{significant:,} of {total:,} neurons ({significant / total:.1%}) predict the label** at q < 0.05"
         if significant
@@ -136,11 +168,11 @@ def finding(neurons: Neurons) -> str:
     )
     text = (
         f"{where}: {verdict}; {judged}. The best is layer {layer}, neuron {unit} ({neurons.targets[k]}, {sign}): "
-        f"predictivity {best:.3f}, family-wise p = {p:.2g}; by chance the best of all reaches {band}."
+        f"predictivity {best:.3f}, family-wise p = {p:.2g} ({chosen} {band})."
     )
     if np.isfinite(smallest := card["smallest_predictivity"]):
         text += f" The smallest predictivity that this many rows could show for one neuron: {smallest:.3f}."
-    text += _agreement(neurons)
+    text += _beside_random(neurons) + _agreement(neurons)
     if card["protocol"] == "split" and card.get("selection") != "half A":
         text += (
             " It is not known that these prompts were selected on half A of this dev split alone: if they saw rows "
@@ -152,6 +184,23 @@ def finding(neurons: Neurons) -> str:
             "many and no estimate for new rows; compare it with its chance band alone."
         )
     return text
+
+
+def _beside_random(neurons: Neurons) -> str:
+    found = beyond_random(neurons, SKILL_PERCENT)
+    if found is None:
+        return " No random prompt was counted: what of this belongs to the prompts is not known."
+    more = (
+        "**They tell more than under random prompts**"
+        if found.difference.low > 0
+        else ("**That they tell more than under random prompts is not shown**")
+    )
+    return (
+        f" Beside {found.prompts} random prompt(s): the top {found.percent:g}% predict "
+        f"{found.tuned.text} of the labels, under random prompts their own top {found.random.text}. {more} "
+        f"({found.difference.points}); {found.beyond:.1%} of neurons tell more than there (q < 0.05), and "
+        f"{found.shared:.0%} of the top are the same (chance {found.chance:.0%})."
+    )
 
 
 def _agreement(neurons: Neurons) -> str:

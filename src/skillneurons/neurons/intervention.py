@@ -61,11 +61,13 @@ class Sets:
         skill: the set that is suppressed `[L, F]`.
         controls: as many neurons in each layer, drawn `[K, L, F]`; None where there is nothing to draw
             (no neuron, or every one).
+        planned: how many may be read; fewer are where the test is lost before.
     """
 
     rate: float
     skill: Mask
     controls: Mask | None
+    planned: int = 0
 
     @property
     def size(self) -> int:
@@ -89,7 +91,7 @@ def sets_at(
     top = top_neurons(predictivity, rate, ranking)
     if not top.any() or top.all():
         return Sets(rate, top ^ keep, None)
-    return Sets(rate, top ^ keep, np.stack(list(random_sets(top, rate, controls, seed))) ^ keep)
+    return Sets(rate, top ^ keep, np.stack(list(random_sets(top, rate, controls, seed))) ^ keep, controls)
 
 
 def suppressed_scores(

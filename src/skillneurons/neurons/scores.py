@@ -18,7 +18,7 @@ from skillneurons import fingerprints
 from skillneurons.errors import InputError
 from skillneurons.storage import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 TENSOR_FILE = "neurons.safetensors"
 CARD_FILE = "neurons.json"
 # Neurons.direction in words
@@ -36,12 +36,16 @@ class Neurons:
         accuracy: float32 `[K, S, L, W, F]`, share of all dev rows where firing equals the label.
         position: int16 `[K, S, L, F]`, the position chosen on half A.
         sign: int8 `[K, S, L, F]`, 1 excitatory or -1 inhibitory, chosen on half A.
+        selected: float32 `[K, S, L, F]`, predictivity on half A at that position with that sign: the best of many,
+            which neurons are ranked by, and nothing else.
         seed_predictivity: float32 `[K, S, L, F]`, on half B at that position with that sign.
         predictivity: float32 `[K, L, F]`, its mean over seeds.
         p_value: float64 `[K, S, L, F]`, exact tail on half B.
         q_value: float64 `[K, L, F]`, of the seeds' combined p, Benjamini-Hochberg over all neurons.
         family_p: float64 `[K, L, F]`, family-wise by the permuted maximum.
         auc: float32 `[K, S, L, F]`, binormal from train, at the chosen position; above 1/2 if excitatory.
+        random_selected, random_predictivity: float32 `[K, S', L, F]`, as `selected` and `seed_predictivity`, under S'
+            prompts that nobody tuned; S' may be 0.
         card: JSON-able facts: protocol, site, task, rows, chance, prompts, backbone.
 
     With `protocol` paper there is one split: position, sign, predictivity and p come from all of dev, and
@@ -52,12 +56,15 @@ class Neurons:
     accuracy: NDArray[np.float32]
     position: NDArray[np.int16]
     sign: NDArray[np.int8]
+    selected: NDArray[np.float32]
     seed_predictivity: NDArray[np.float32]
     predictivity: NDArray[np.float32]
     p_value: NDArray[np.float64]
     q_value: NDArray[np.float64]
     family_p: NDArray[np.float64]
     auc: NDArray[np.float32]
+    random_selected: NDArray[np.float32]
+    random_predictivity: NDArray[np.float32]
     card: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -78,8 +85,22 @@ class Neurons:
 
     @property
     def ranking(self) -> NDArray[np.float32]:
-        """Predictivities as `top_neurons` takes them: `[L, F]`, or `[K, L, F]` for several targets."""
-        return self.predictivity[0] if len(self.predictivity) == 1 else self.predictivity
+        """What sets of neurons are chosen by, as `top_neurons` takes it: `[L, F]`, or `[K, L, F]`.
+
+        Of half A, the mean over seeds: what half B says of the chosen is then no choice of its own.
+        """
+        return _ranking(self.selected)
+
+    @property
+    def random_ranking(self) -> NDArray[np.float32]:
+        """The same under random prompts, of which there is one at least."""
+        return _ranking(self.random_selected)
+
+    @property
+    def best(self) -> tuple[int, int, int]:
+        """(target, layer, neuron) of the one ranked first."""
+        k, layer, unit = np.unravel_index(int(self.selected.mean(axis=1).argmax()), self.predictivity.shape)
+        return int(k), int(layer), int(unit)
 
     @property
     def fingerprint(self) -> str:
@@ -125,3 +146,8 @@ class Neurons:
             name: np.ascontiguousarray(array[0] if squeeze and name not in SHARED else array)
             for name, array in arrays.items()
         }
+
+
+def _ranking(selected: NDArray[np.float32]) -> NDArray[np.float32]:
+    found = selected.mean(axis=1)
+    return np.asarray(found[0] if len(found) == 1 else found)

@@ -14,7 +14,7 @@ from skillneurons.pretrain.config import PretrainConfig
 from skillneurons.pretrain.curriculum import Curriculum, as_points
 from skillneurons.pretrain.display import PretrainDisplay
 from skillneurons.pretrain.loop import PretrainProgress, Trained, pretrain
-from skillneurons.pretrain.model_card import Made, card, check_model, write_model
+from skillneurons.pretrain.model_card import Made, card, check_model, opening, write_model
 from skillneurons.pretrain.models import build
 from skillneurons.pretrain.plan import PretrainPlan, Ready, make_ready, plan
 from skillneurons.storage import FileCheckpoint, alone
@@ -130,7 +130,7 @@ def _in_child(plan: PretrainPlan, name: str, ready: Ready, job: Job, display: Pr
         made = Made(name, address, run.id, about, curriculum.unigram_entropy)
         facts = card(plan, ready, trained, made)
         write_model(plan.out / name, learner.model, plan.recipe.models[name].family, ready, facts)
-        _record(run, plan.out / name, trained)
+        _record(run, plan.out / name, trained, opening(facts))
     checkpoint.drop()
     return run.id
 
@@ -154,11 +154,11 @@ class _Watcher:
         self._sent = (len(progress.curves.losses), len(progress.curves.measured))
 
 
-def _record(run: Run, folder: Path, trained: Trained) -> None:
+def _record(run: Run, folder: Path, trained: Trained, note: str) -> None:
     run.folder(folder, MODEL)
     final = {name.replace("held_out/", "final/"): value for name, value in as_points(trained.final).items()}
     run.metrics({**final, "seconds": trained.seconds, "text_tokens": float(trained.tokens)})
-    run.note((folder / "README.md").read_text(encoding="utf-8").partition("\n## Data")[0].partition("\n# ")[2][:7000])
+    run.note(note)
 
 
 def _fetch(plan: PretrainPlan, tracking: Tracking, run_id: str, name: str) -> None:

@@ -91,8 +91,17 @@ def check_model(folder: Path) -> dict[str, Any] | None:
 
 def readme(facts: Mapping[str, Any]) -> str:
     """The card for people, in Markdown with the front matter of a Hugging Face model card."""
+    return str(_rendered(facts, whole=True)).rstrip() + "\n"
+
+
+def opening(facts: Mapping[str, Any]) -> str:
+    """What the card says before its tables, in Markdown: what the model is and how it was made."""
+    return str(_rendered(facts, whole=False).text).strip()
+
+
+def _rendered(facts: Mapping[str, Any], whole: bool) -> ModelCard:
     data = ModelCardData(language="en", library_name="transformers")
-    return str(ModelCard.from_template(data, template_path=str(TEMPLATE), **facts)).rstrip() + "\n"
+    return ModelCard.from_template(data, template_path=str(TEMPLATE), whole=whole, **facts)
 
 
 @contextmanager

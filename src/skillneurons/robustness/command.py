@@ -24,6 +24,7 @@ from skillneurons.robustness.set_report import SetReport
 from skillneurons.stats.control_sets import share
 from skillneurons.stats.intervals import Estimate
 from skillneurons.stats.neuron_tests import spearman
+from skillneurons.stats.skill_test import skill
 from skillneurons.tracking.registry import fetch, fetch_neurons
 from skillneurons.tracking.runs import FINDING, SAME_AS, Run, Tracking
 
@@ -46,7 +47,7 @@ class Robustness(Command[RobustnessPlan, RobustnessReport | Said]):
     def dry_run(self, plan: RobustnessPlan) -> str:
         """What the command would do and about what it would cost."""
         c, prompts = plan.config, len(plan.prompts)
-        sets = len(plan.rates) * (1 + c.controls) + 1
+        sets = len(plan.rates) * (1 + c.random_sets) + 1
         tokens = rows = 0.0
         for attacked in plan.attacked:
             each = float(attacked.rows.encode(plan.info).lengths.float().mean()) + plan.prompts[0].length
@@ -58,8 +59,8 @@ class Robustness(Command[RobustnessPlan, RobustnessReport | Said]):
         names = ", ".join(f"{one.name} {len(one.pairs.adversarial)} rows" for one in plan.attacked)
         sites = ", ".join(one.card["site"] for one in plan.neurons)
         return (
-            f"{plan.title}: {prompts} prompt(s); {names}; neurons of {sites}\nwould read {rows:,.0f} rows: accuracy, "
-            f"activations, {sets} sets of neurons suppressed and restored\n"
+            f"{plan.title}: {prompts} prompt(s); {names}; neurons of {sites}\nwould read up to {rows:,.0f} rows: "
+            f"accuracy, activations, {sets} sets of neurons suppressed and restored, fewer where a test is lost\n"
             f"about {clock(max(1.0, forward_seconds(plan.info, tokens, c.device_type)))} (within a factor of two) "
             f"on {c.device_type}\naddress {plan.address}"
         )
@@ -101,11 +102,13 @@ def _measure(plan: RobustnessPlan, job: Job) -> tuple[RobustnessReport, list[Set
     backbone = loading.load(plan.info, device=job.accelerator.device, dtype=torch.float32)
     model = PromptedModel(plan, backbone, job.say)
     scores = model.scores(plan.own, model.own)
-    own = share(scores.argmax(-1) == plan.own.split.labels)
+    predictions, labels = scores.argmax(-1), plan.own.split.labels
+    own = share(predictions == labels)
     job.say(f"{plan.title}: clean test read, {len(plan.own.split)} rows")
     measured = [model.measure(attacked) for attacked in plan.attacked]
-    sets = [SetReport(one, plan.rates, plan.neurons, plan.config.seed) for one in measured]
-    facts = (own, len(plan.own.split), plan.own.split.majority_rate)
+    c = plan.config
+    sets = [SetReport(one, plan.primary, plan.neurons, c.seed, c.margin / 100) for one in measured]
+    facts = (own, len(plan.own.split), plan.own.split.majority_rate, skill(predictions, labels, seed=c.seed))
     return RobustnessReport(plan.title, plan.info.name, plan.own.task.name, facts, sets), measured
 
 

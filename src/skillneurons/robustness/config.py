@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from skillneurons.commands.config import ComputeConfig, Rates, check_differ, rates_listed
 from skillneurons.errors import InputError
+from skillneurons.stats.control_sets import least_sets
 
 
 class RobustnessConfig(ComputeConfig):
@@ -17,7 +18,12 @@ class RobustnessConfig(ComputeConfig):
         None, description="adversarial tasks, with commas: names or paths; else adv_<task>"
     )
     rates: Rates = Field((1, 5, 15), description="percent of the neurons of a layer that count as skill neurons")
-    controls: int = Field(10, ge=2, description="K, random sets with as many neurons in each layer")
+    controls: int | None = Field(
+        None,
+        ge=2,
+        description="K, random sets a rate; else as many as a rank test over the rates needs (3 rates: 59)",
+    )
+    margin: float = Field(3.0, gt=0, lt=100, description="points within which a difference counts as none")
     permutations: int = Field(200, ge=20, le=10_000, description="R, label permutations of the chance level")
     pairs: Literal["auto", "required"] = Field(
         "auto",
@@ -40,7 +46,13 @@ class RobustnessConfig(ComputeConfig):
 
     def deciding(self) -> dict[str, Any]:
         """The values that decide the outcome; prompts, neurons and tasks enter an address by fingerprint."""
-        return {**self.model_dump(include={"controls", "permutations", "seed"}), "rates": sorted(self.rates)}
+        found = self.model_dump(include={"margin", "permutations", "seed"})
+        return {**found, "controls": self.random_sets, "rates": sorted(self.rates)}
+
+    @property
+    def random_sets(self) -> int:
+        """K: as asked, or what the rates need, and the two directions of the primary claim."""
+        return self.controls or least_sets(max(2, len(self.rates)))
 
 
 CONFIG = RobustnessConfig

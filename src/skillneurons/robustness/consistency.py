@@ -9,72 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from skillneurons.neurons.selection import Mask, expected_overlap, overlap, random_sets, top_neurons
-from skillneurons.stats.cluster_bootstrap import Clusters, basic, central, mean_interval, sign_flip_p
-from skillneurons.stats.control_sets import Contrast, contrast
-from skillneurons.stats.intervals import Estimate, holm
+from skillneurons.robustness.ceiling import UNKNOWN, Ceiling, Pool, ceiling_of, clean_draws, corrected, reliability
+from skillneurons.robustness.votes import Floats, Votes
+from skillneurons.stats.cluster_bootstrap import Clusters, central, mean_interval, sign_flip_p
+from skillneurons.stats.control_sets import Contrast, contrast, least_sets
+from skillneurons.stats.intervals import Estimate, holm, passes, unknown
 from skillneurons.stats.neuron_tests import spearman
-
-Floats = NDArray[np.float64]
-AGREEMENT_RESAMPLES = 300  # of overlap and Spearman, which rank all neurons anew in each
-
-
-@dataclass(frozen=True)
-class Votes:
-    """How many prompts hold a neuron for label 1 at a row: it fires if excitatory, is silent if inhibitory.
-
-    Attributes:
-        counts: uint8 `[n, L, F]`.
-        prompts: S.
-    """
-
-    counts: NDArray[np.uint8]
-    prompts: int
-
-    @classmethod
-    def of(cls, fired: Sequence[NDArray[np.bool_]], signs: Sequence[NDArray[np.int8]]) -> "Votes":
-        """From firing `[n, L, F]` and sign `[L, F]` of each prompt."""
-        counts = np.zeros(fired[0].shape, dtype=np.uint8)
-        for bits, sign in zip(fired, signs, strict=True):
-            counts += bits ^ (sign < 0)
-        return cls(counts, len(fired))
-
-    def __len__(self) -> int:
-        return len(self.counts)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(L, F)."""
-        return self.counts.shape[1], self.counts.shape[2]
-
-    def predictivity(self, labels: ArrayLike) -> NDArray[np.float32]:
-        """Share of rows right, mean over prompts, `[L, F]`; of several label vectors `[R, n]`: `[R, L, F]`."""
-        y = np.asarray(labels, dtype=np.float32)
-        return self._weighted(np.full(y.shape, 1 / len(self), dtype=np.float32), y)
-
-    def resampled(self, labels: ArrayLike, weights: Floats) -> NDArray[np.float32]:
-        """Of resamples with row weights `[b, n]`: `[b, L, F]`."""
-        return self._weighted(weights.astype(np.float32), np.asarray(labels, dtype=np.float32))
-
-    def of_sets(self, labels: ArrayLike, sets: Mask) -> Floats:
-        """Share of a set's neurons (and prompts) that are right at a row, `[M, n]` for sets `[M, L, F]`."""
-        flat, y = self._flat, np.asarray(labels).astype(bool)
-        masks = sets.reshape(len(sets), -1).astype(np.float32)
-        for_one = (masks @ flat.T) / (self.prompts * masks.sum(axis=1, keepdims=True))
-        return np.asarray(np.where(y, for_one, 1 - for_one), dtype=np.float64)
-
-    @property
-    def _flat(self) -> NDArray[np.float32]:
-        return self.counts.reshape(len(self), -1).astype(np.float32)
-
-    def _weighted(self, weights: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float32]:
-        # right = y D + (1 - y)(S - D), which is linear in the votes D
-        signed = weights * (2 * labels - 1)
-        constant = (weights * (1 - labels)).sum(axis=-1)
-        right = signed @ self._flat / self.prompts + constant[..., None]
-        return np.asarray(right.reshape(*right.shape[:-1], *self.shape), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -89,9 +32,12 @@ class ConsistencyLine:
         n: rows.
         estimate: with its interval over rows and its chance value.
         null_low, null_high: the central 95% under permuted labels (NaN where the test is another).
-        p: one-sided by permutation, or two-sided of a difference.
+        p: one-sided by permutation or by rank among random sets, or two-sided of a difference of versions.
         p_floor: what p cannot go below.
         holm_p: p corrected over the percentages.
+        ceiling: of an agreement, what clean rows of the same number give.
+        lost_holm_p: of the ceiling's p over the percentages.
+        corrected: of a correlation, without the noise of both sides.
     """
 
     measure: str
@@ -105,6 +51,15 @@ class ConsistencyLine:
     p: float = float("nan")
     p_floor: float = float("nan")
     holm_p: float = float("nan")
+    ceiling: Ceiling = UNKNOWN
+    lost_holm_p: float = float("nan")
+    corrected: float = float("nan")
+
+    @property
+    def lost(self) -> bool | None:
+        """Whether an agreement is below its ceiling; None where there is none to tell by."""
+        p = self.ceiling.p_value if np.isnan(self.lost_holm_p) else self.lost_holm_p
+        return None if np.isnan(p) else passes(p)
 
     def row(self) -> dict[str, object]:
         """Its line of the table."""
@@ -120,6 +75,12 @@ class ConsistencyLine:
             "value_p": self.p,
             "value_p_floor": self.p_floor,
             "holm_p": self.holm_p,
+            "ceiling_value": self.ceiling.value,
+            "ceiling_low": self.ceiling.low,
+            "ceiling_high": self.ceiling.high,
+            "below_ceiling_p": self.ceiling.p_value,
+            "below_ceiling_holm_p": self.lost_holm_p,
+            "corrected_value": self.corrected,
         }
 
 
@@ -134,6 +95,8 @@ class Reading:
         clean: votes on the originals `[m]`; None without pairs.
         clean_labels: theirs.
         rows: the adversarial row of each original `[m]`.
+        pool: clean rows to draw ceilings from; None, then there is none.
+        reliability: of the clean ranking, half A against half B; NaN where it is not known.
     """
 
     votes: Votes
@@ -142,6 +105,8 @@ class Reading:
     clean: Votes | None = None
     clean_labels: NDArray[np.int64] | None = None
     rows: NDArray[np.int64] | None = None
+    pool: Pool | None = None
+    reliability: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -171,7 +136,7 @@ def consistency(
     ranking: NDArray[np.floating],
     reading: Reading,
     percents: Sequence[float],
-    controls: int = 10,
+    controls: int = 59,
     permutations: int = 200,
     seed: int = 0,
 ) -> Consistency:
@@ -195,7 +160,7 @@ def consistency(
         sets = np.stack([top, *random_sets(top, percent, controls, seed)])
         values = votes.of_sets(labels, sets)
         skill[percent] = _against_null(f"{SKILL}, adversarial rows", percent, values[0], top, null, clusters)
-        against[percent] = contrast(values[:1], values[1:, None], seed, clusters=clusters)
+        against[percent] = contrast(values[:1], values[1:, None], seed, clusters=clusters, upward=True)
         difference[percent] = _beside_random(percent, int(top.sum()), len(labels), against[percent])
         lines += list(_clean_lines(reading, percent, top, permutations, seed))
     everything = np.ones(votes.shape, dtype=np.bool_)
@@ -203,6 +168,7 @@ def consistency(
     agreements = _agreements(ranking, reading, predictivity, null, percents, seed)
     skill, difference = _corrected(skill), _corrected(difference)
     shared = _corrected({line.percent: line for line in agreements if line.layer is None and line.percent > 0})
+    shared = _below_ceiling(shared)
     by_layer = [line for line in agreements if line.layer is not None]
     all_lines = (
         *skill.values(),
@@ -220,7 +186,7 @@ SKILL = "predictivity of the skill neurons"
 
 
 def shift_by_layer(
-    shift: NDArray[np.float32], top: Mask, percent: float, clusters: Clusters, controls: int, seed: int
+    shift: NDArray[np.float32], top: Mask, percent: float, clusters: Clusters, seed: int
 ) -> list[tuple[int, Contrast, float]]:
     """How far neurons move between the versions of a row: of each layer, skill beside random sets.
 
@@ -229,20 +195,20 @@ def shift_by_layer(
         top: skill neurons `[L, F]`.
         percent: which they are.
         clusters: rows made from one original.
-        controls: K.
         seed: of the random sets and the bootstrap.
 
     Returns:
-        (layer, skill minus random, Holm p over the layers), for layers with skill neurons; the p is of both tests,
-        off the average random set and not just one more of them.
+        (layer, skill minus random, Holm p over the layers), for layers with skill neurons; the p is of moving more
+        than random sets, of which there are as many as a test over the layers needs.
     """
-    sets, found = list(random_sets(top, percent, controls, seed)), []
-    for layer in np.flatnonzero(top.any(axis=1)).tolist():
+    layers, found = np.flatnonzero(top.any(axis=1)).tolist(), []
+    sets = list(random_sets(top, percent, least_sets(len(layers)), seed))
+    for layer in layers:
         ours = shift[:, layer, top[layer]].mean(axis=1)
         theirs = np.stack([shift[:, layer, one[layer]].mean(axis=1) for one in sets])
         against = contrast(ours[None], theirs[:, None], seed, clusters=clusters, bounds=(0, np.inf), upward=True)
         found.append((layer, against))
-    corrected = holm([against.both_p for _, against in found])
+    corrected = holm([against.rank_p for _, against in found])
     return [(layer, against, float(p)) for (layer, against), p in zip(found, corrected, strict=True)]
 
 
@@ -257,7 +223,9 @@ def _against_null(
 
 def _beside_random(percent: float, neurons: int, n: int, against: Contrast) -> ConsistencyLine:
     what = "skill neurons minus random sets, adversarial rows"
-    return ConsistencyLine(what, percent, None, neurons, n, against.difference, p=against.both_p)
+    return ConsistencyLine(
+        what, percent, None, neurons, n, against.difference, p=against.rank_p, p_floor=against.rank_floor
+    )
 
 
 def _clean_lines(
@@ -286,46 +254,60 @@ def _agreements(
     percents: Sequence[float],
     seed: int,
 ) -> list[ConsistencyLine]:
-    """Spearman of the full vectors first, then overlap@k: mean over layers, and each layer."""
-    drawn = np.concatenate(
-        [
-            reading.votes.resampled(reading.labels, weights)
-            for weights in reading.clusters.weights(seed, AGREEMENT_RESAMPLES)
-        ]
-    )
-    n, whole = len(reading.votes), float("nan")
-    by_chance, again = (np.array([spearman(ranking, one) for one in many]) for many in (null, drawn))
+    """Spearman of the full vectors first, then overlap@k: mean over layers, and each layer.
+
+    Resampling rows would rank neurons by noisier predictivities than the observed ones, and its interval does not
+    hold: there is none. Beside each stands its ceiling.
+    """
+    clean, share = _clean(reading, seed)
+    n, here = len(reading.votes), reliability(reading.votes, reading.labels, reading.clusters, seed)
+
+    def line(
+        name: str, percent: float, layer: int | None, neurons: int, value: float, chance: float, *others: Floats
+    ) -> ConsistencyLine:
+        """`others`: the same under permuted labels, and on clean rows."""
+        top = ceiling_of(value, others[1], share) if len(others[1]) else UNKNOWN
+        estimate = unknown(value, chance)
+        return ConsistencyLine(name, percent, layer, neurons, n, estimate, *_tested(value, others[0]), ceiling=top)
+
     value = spearman(ranking, predictivity)
-    found = [_agreement("Spearman", whole, None, ranking.size, n, value, by_chance, again, 0.0)]
+    by_chance, on_clean = (np.array([spearman(ranking, one) for one in many]) for many in (null, clean))
+    whole = line("Spearman", float("nan"), None, ranking.size, value, 0.0, by_chance, on_clean)
+    found = [replace(whole, corrected=corrected(value, here, reading.reliability))]
     for percent in percents:
-        top = top_neurons(ranking, percent)
+        top, name = top_neurons(ranking, percent), f"overlap@{percent:g}%"
         theirs = top_neurons(predictivity, percent)
-        by_chance, again = (np.stack([overlap(top, top_neurons(one, percent)) for one in m]) for m in (null, drawn))
         now, chance = overlap(top, theirs), expected_overlap(top, theirs)
-        name, places = f"overlap@{percent:g}%", np.flatnonzero(top.any(axis=1))
-        means = (np.nanmean(by_chance, axis=1), np.nanmean(again, axis=1))
+        by_chance, on_clean = (
+            np.array([overlap(top, top_neurons(one, percent)) for one in many]).reshape(len(many), len(ranking))
+            for many in (null, clean)
+        )
+        means = [np.nanmean(part, axis=1) if len(part) else part[:, 0] for part in (by_chance, on_clean)]
         value, expected = float(np.nanmean(now)), float(np.nanmean(chance))
-        found.append(_agreement(name, percent, None, int(top.sum()), n, value, *means, expected))
-        for layer in places.tolist():
-            parts = (by_chance[:, layer], again[:, layer])
-            size, value, expected = int(top[layer].sum()), float(now[layer]), float(chance[layer])
-            found.append(_agreement(name, percent, layer, size, n, value, *parts, expected))
+        found.append(line(name, percent, None, int(top.sum()), value, expected, *means))
+        for layer in np.flatnonzero(top.any(axis=1)).tolist():
+            parts = by_chance[:, layer], on_clean[:, layer] if len(on_clean) else np.zeros(0)
+            size = int(top[layer].sum())
+            found.append(line(name, percent, layer, size, float(now[layer]), float(chance[layer]), *parts))
     return found
 
 
-def _agreement(
-    name: str,
-    percent: float,
-    layer: int | None,
-    neurons: int,
-    n: int,
-    value: float,
-    null: Floats,
-    drawn: Floats,
-    chance: float,
-) -> ConsistencyLine:
-    estimate = replace(basic(value, drawn, -1.0 if name == "Spearman" else 0.0, 1.0), chance=chance)
-    return ConsistencyLine(name, percent, layer, neurons, n, estimate, *_tested(value, null))
+def _clean(reading: Reading, seed: int) -> tuple[NDArray[np.float32], float]:
+    """Predictivities of draws of clean rows `[D, L, F]`, and the share of the clean rows in each; D is 0 without."""
+    drawn = None
+    if reading.pool is not None:
+        drawn = clean_draws(reading.pool, reading.labels, reading.clusters, seed)
+    if reading.pool is None or drawn is None:
+        return np.zeros((0, *reading.votes.shape), dtype=np.float32), 0.0
+    return reading.pool.votes.resampled(reading.pool.labels, drawn[0]), drawn[1]
+
+
+def _below_ceiling(lines: dict[float, ConsistencyLine]) -> dict[float, ConsistencyLine]:
+    """Holm over the percentages."""
+    if any(np.isnan(line.ceiling.p_value) for line in lines.values()):
+        return lines
+    adjusted = holm([line.ceiling.p_value for line in lines.values()])
+    return {k: replace(line, lost_holm_p=float(p)) for (k, line), p in zip(lines.items(), adjusted, strict=True)}
 
 
 def _tested(value: float, null: Floats) -> tuple[float, float, float, float]:

@@ -28,7 +28,8 @@ from skillneurons.prompts.soft_prompt import SoftPrompt
 from skillneurons.robustness.config import RobustnessConfig
 from skillneurons.stats.cluster_bootstrap import Clusters
 
-METHOD_VERSION = 2
+METHOD_VERSION = 3
+POOL_TIMES = 3  # clean rows for a ceiling, as a multiple of the adversarial ones
 GROUPS = ("construction", "method")  # columns by which adversarial rows are reported apart
 
 
@@ -95,6 +96,7 @@ class RobustnessPlan:
     prompts: tuple[SoftPrompt, ...]
     neurons: tuple[Neurons, ...]
     own: EvaluatedTask
+    pool: EvaluatedTask  # clean test rows that ceilings are drawn from
     attacked: tuple[Attacked, ...]
     others: tuple[pd.DataFrame, ...] = ()  # the summaries that this one is put beside
 
@@ -109,6 +111,11 @@ class RobustnessPlan:
         return tuple(sorted(self.config.rates))
 
     @property
+    def primary(self) -> float:
+        """The percentage that the claims of a set rest on: 5 where it is asked for, else the middle one."""
+        return 5.0 if 5.0 in self.rates else self.rates[len(self.rates) // 2]
+
+    @property
     def address(self) -> str:
         """SHA-256 of what decides the outcome of the command; what it is compared with does not."""
         deciding = {
@@ -119,6 +126,7 @@ class RobustnessPlan:
             "backbone": self.info.fingerprint,
             "placement": self.info.placement,
             "own": self.own.deciding(),
+            "pool": self.pool.split.fingerprint,
             "adversarial": [
                 [one.rows.deciding(), one.clean.deciding() if one.clean else None] for one in self.attacked
             ],
@@ -155,7 +163,10 @@ def plan(config: RobustnessConfig, prompts: Sequence[SoftPrompt], neurons: Seque
         must = "robustness is for tasks of two labels, as neurons tell label 1 from label 0"
         raise InputError(must, listed(own.task.labels), "Measure such a task with suppress.")
     ordered = tuple(sorted(neurons, key=lambda one: one.card["site"] == "prompt-body"))
-    made = RobustnessPlan(config, info, tuple(prompts), ordered, own, _attacked(config, own))
+    attacked = _attacked(config, own)
+    most = POOL_TIMES * max(len(one.pairs.adversarial) for one in attacked)
+    pool = evaluated_task(prompts, data_dir=config.data_dir, max_eval_rows=most, max_length=length)
+    made = RobustnessPlan(config, info, tuple(prompts), ordered, own, pool, attacked)
     _check_neurons(made)
     _check_rates(made)
     return made

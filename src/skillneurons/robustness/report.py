@@ -21,6 +21,7 @@ from skillneurons.robustness.figures import (
 )
 from skillneurons.robustness.set_report import ALL_ROWS, Rows, SetReport
 from skillneurons.stats.intervals import Ranged
+from skillneurons.stats.skill_test import Skill
 from skillneurons.suppress.report import panel
 
 _WORDS = {"restore": "adversarial text, clean activations", "corrupt": "clean text, adversarial activations"}
@@ -32,23 +33,23 @@ class RobustnessReport:
 
     Attributes:
         title: task and backbone.
-        own: accuracy on the task's own test rows, with n and majority rate.
+        own: accuracy on the task's own test rows, with n, majority rate and skill.
         sets: one an adversarial set.
     """
 
     title: str
     backbone: str
     task: str
-    own: tuple[Ranged, int, float]
+    own: tuple[Ranged, int, float, Skill]
     sets: Sequence[SetReport]
 
     def finding(self) -> str:
         """What was found, in words, chance included."""
-        share, n, majority = self.own
-        told = (
-            "" if share.low > majority else " **That is not above the majority rate: there is no skill to attack.**"
+        share, n, majority, known = self.own
+        told = "" if known.shown else " **No skill is shown there that an attack could take.**"
+        head = (
+            f"**{self.title}**: on clean test {share.text} (n={n}, majority rate {majority:.1%}; {known.said}).{told}"
         )
-        head = f"**{self.title}**: on clean test {share.text} (n={n}, majority rate {majority:.1%}).{told}"
         return "\n\n".join([head, *(one.finding() for one in self.sets)])
 
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -58,6 +59,7 @@ class RobustnessReport:
             "consistency.json": tables.consistency_rows,
             "shift.json": tables.shift_rows,
             "restoration.json": tables.restoration_rows,
+            "rivals.json": tables.rival_rows,
             "suppression.json": tables.suppression_rows,
         }
         accuracies = [self._own_row(), *chain.from_iterable(map(tables.accuracy_rows, self.sets))]
@@ -77,7 +79,7 @@ class RobustnessReport:
         if both:
             found["figures/restoration.png"] = restoration_curves(both)
         moved = [
-            (f"{one.name}, top {one.middle:g}%", one.main.shift[one.middle]) for one in self.sets if one.main.shift
+            (f"{one.name}, top {one.primary:g}%", one.main.shift[one.primary]) for one in self.sets if one.main.shift
         ]
         if moved:
             found["figures/shift.png"] = shifts(moved)
@@ -88,7 +90,7 @@ class RobustnessReport:
     @property
     def metrics(self) -> dict[str, float]:
         """Of the clean test under `test`, of a set under `adversarial/<task>`."""
-        share, n, majority = self.own
+        share, n, majority, _ = self.own
         found = {**share.ends("test/accuracy"), "test/n": float(n), "test/majority": majority}
         for one in self.sets:
             where, rows = f"adversarial/{one.name}", one.whole
@@ -96,8 +98,8 @@ class RobustnessReport:
             found[f"{where}/majority"] = rows.majority
             if rows.pair is not None and not one.measured.attacked.pairs.flips:
                 found |= rows.pair.success.columns(f"{where}/attack_success")
-            found |= one.main.consistency.skill[one.middle].estimate.columns(f"{where}/skill_predictivity")
-            found |= one.main.consistency.overlap[one.middle].estimate.columns(f"{where}/overlap")
+            found |= one.main.consistency.skill[one.primary].estimate.columns(f"{where}/skill_predictivity")
+            found |= one.main.consistency.overlap[one.primary].estimate.columns(f"{where}/overlap")
         return found
 
     def rich_table(self) -> Table:
@@ -111,18 +113,18 @@ class RobustnessReport:
         return table
 
     def _own_row(self) -> dict[str, object]:
-        share, n, majority = self.own
-        return {"set": self.task, "kind": "clean test", "group": ALL_ROWS, **tables.shared(share, n, majority)}
+        share, n, majority, known = self.own
+        return {"set": self.task, "kind": "clean test", "group": ALL_ROWS, **tables.shared(share, n, majority, known)}
 
     def _summary(self, one: SetReport) -> dict[str, object]:
         p, held = one.point(self.backbone), one.main.consistency
-        share, n, majority = self.own
+        share, n, majority, _ = self.own
         found: dict[str, object] = {
             "backbone": self.backbone,
             "task": self.task,
             "set": one.name,
             "site": one.main.site,
-            "percent": one.middle,
+            "percent": one.primary,
             "n": one.whole.n,
             "majority": one.whole.majority,
             "test_rows": n,
@@ -130,8 +132,8 @@ class RobustnessReport:
             "test_chance": majority,
         }
         found |= p.clean.ends("clean_accuracy", "clean") | p.changed.ends("adversarial_accuracy", "adversarial")
-        found |= held.skill[one.middle].estimate.columns("skill_predictivity")
-        found |= held.overlap[one.middle].estimate.columns("overlap")
+        found |= held.skill[one.primary].estimate.columns("skill_predictivity")
+        found |= held.overlap[one.primary].estimate.columns("overlap")
         return found | held.agreement.estimate.columns("spearman")
 
 
@@ -147,9 +149,9 @@ def _group(rows: Rows) -> Group:
 
 def _held(one: SetReport) -> Held:
     held, neurons = one.main.consistency, one.neurons[-1]
-    top = top_neurons(neurons.ranking, one.middle)
-    clean = float(neurons.ranking[top].mean())
-    title = f"{one.name}, n={one.whole.n}\ntop {one.middle:g}%, site {one.main.site}"
+    top = top_neurons(neurons.ranking, one.primary)
+    clean = float(neurons.predictivity[0][top].mean())
+    title = f"{one.name}, n={one.whole.n}\ntop {one.primary:g}%, site {one.main.site}"
     return Held(title, held.predictivity[top], held.predictivity.ravel(), clean, held.null)
 
 

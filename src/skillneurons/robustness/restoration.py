@@ -1,14 +1,15 @@
-"""The causal test: does an attack work through the skill neurons?
+"""The causal test: does an attack work through the skill neurons, and are they needed for it?
 
-The adversarial text is read while some neurons keep the activations they have on the clean original
-(`restore`), or the clean text with those of the adversarial one (`corrupt`). If the attack works through the
-skill neurons, restoring them returns more accuracy than restoring random ones (method.md §6, mediation).
+The adversarial text is read while some neurons keep the activations they have on the clean original (`restore`: what
+returns shows whether they suffice), or the clean text with those of the adversarial one (`corrupt`: what is lost
+shows whether they are needed; Heimersheim & Nanda 2024, arXiv 2404.15255). Verdicts rest on the margin, the right
+label's score minus the best other one, at one percentage named beforehand; accuracy stands beside it.
 Shapes: S prompts, n pairs of rows, K random sets, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import nan
+from enum import Enum, StrEnum, auto
 from typing import Literal
 
 import numpy as np
@@ -16,12 +17,22 @@ from numpy.typing import NDArray
 
 from skillneurons.stats.cluster_bootstrap import Clusters, mean_interval, ratio_interval
 from skillneurons.stats.control_sets import Contrast, contrast, corrected
-from skillneurons.stats.intervals import SIGNIFICANT, Estimate, Ranged, holm, unknown
+from skillneurons.stats.intervals import Estimate, Ranged
 from skillneurons.stats.mcnemar import tango
 from skillneurons.stats.paired_accuracy import PairedAccuracy, clustered_share
 
 Direction = Literal["restore", "corrupt"]
+DIRECTIONS: tuple[Direction, Direction] = ("restore", "corrupt")
 ALL = 100.0
+Scores = NDArray[np.float32]
+
+
+class Donor(StrEnum):
+    """Whose activations are patched in."""
+
+    OWN = "own original"
+    SAME = "another clean text, same label"
+    OTHER = "another clean text, other label"
 
 
 @dataclass(frozen=True)
@@ -33,12 +44,14 @@ class Patched:
         neurons: how many.
         scores: label scores `[S, n, C]`.
         random: of the random sets `[K, S, n, C]`; None where all neurons are patched.
+        planned: random sets that would have been read had the test not been lost before.
     """
 
     percent: float
     neurons: int
-    scores: NDArray[np.float32]
-    random: NDArray[np.float32] | None
+    scores: Scores
+    random: Scores | None
+    planned: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,11 +65,11 @@ class Restored:
         majority: share of their commonest label.
         start, goal: accuracy before patching, and of the version the activations come from.
         patched: accuracy with the skill neurons patched.
-        returned: its distance from the start, as a share of the way to the goal; NaN where there is no way.
-        margin: score of the right label minus the best other, patched minus start; chance is 0.
-        against: accuracy beside random sets, corrected over the percentages; None where all neurons are patched.
-        margin_against: margin beside random sets.
-        margin_holm_p: of the margin, the larger of both tests, corrected likewise.
+        returned, margin_returned: distance of accuracy and of the margin from the start, as a share of the way to the
+            goal; NaN where the way is not known well enough to divide by.
+        margin: the margin patched minus start; chance is 0.
+        against, margin_against: accuracy and margin beside random sets; None where all neurons are patched.
+        primary: whether the claim rests on this margin.
     """
 
     direction: Direction
@@ -68,10 +81,11 @@ class Restored:
     goal: Ranged
     patched: Ranged
     returned: Estimate
+    margin_returned: Estimate
     margin: Estimate
     against: Contrast | None
     margin_against: Contrast | None
-    margin_holm_p: float = nan
+    primary: bool = False
 
     def row(self) -> dict[str, object]:
         """Its line of the table."""
@@ -79,32 +93,61 @@ class Restored:
             "direction": self.direction,
             "percent": self.percent,
             "neurons": self.neurons,
+            "primary": self.primary,
             "n": self.n,
             "majority": self.majority,
         }
         for name, value in (("start", self.start), ("goal", self.goal), ("patched", self.patched)):
             found |= value.ends(f"{name}_accuracy", name)
-        found |= {**self.returned.columns("returned"), **self.margin.columns("margin")}
+        found |= {**self.returned.columns("returned"), **self.margin_returned.columns("margin_returned")}
+        found |= self.margin.columns("margin")
         for name, one in (("accuracy", self.against), ("margin", self.margin_against)):
             if one is not None:
                 found |= one.difference.columns(f"{name}_difference") | one.control.columns(f"random_{name}")
-                found |= {f"{name}_p": one.p_value, f"{name}_another_set_p": one.another_set_p}
                 found |= {f"{name}_rank_p": one.rank_p, f"{name}_rank_p_floor": one.rank_floor}
+                found |= {f"{name}_holm_p": one.holm_p, "random_sets": one.sets}
                 found |= {f"random_{name}_chance": self.majority if name == "accuracy" else 0.0}
-        ps = (self.against.holm_p, self.against.holm_another_p) if self.against else (nan, nan)
-        return found | {"holm_p": ps[0], "holm_another_set_p": ps[1], "margin_holm_p": self.margin_holm_p}
+        return found
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Another explanation: other neurons, or another donor, in place of the skill neurons and the row's original.
+
+    Attributes:
+        what: which neurons, in words.
+        neurons: how many.
+        donor: whose activations they take.
+        n: pairs it is of: of neurons that were chosen on half of the originals, the other half.
+        returned, margin_returned: as of `Restored`, of the direction `restore`.
+        less: the skill neurons' share of the margin with their own originals minus this one, on the same pairs.
+    """
+
+    what: str
+    neurons: int
+    donor: Donor
+    n: int
+    returned: Estimate
+    margin_returned: Estimate
+    less: Estimate
+
+    def row(self) -> dict[str, object]:
+        """Its line of the table."""
+        found: dict[str, object] = {"what": self.what, "neurons": self.neurons, "donor": str(self.donor), "n": self.n}
+        found |= {**self.returned.columns("returned"), **self.margin_returned.columns("margin_returned")}
+        return found | self.less.columns("skill_minus_this")
 
 
 def restoration_effects(
     direction: Direction,
-    start: NDArray[np.float32],
-    goal: NDArray[np.float32],
+    start: Scores,
+    goal: Scores,
     patched: Sequence[Patched],
     labels: NDArray[np.int64],
     clusters: Clusters,
     seed: int = 0,
 ) -> list[Restored]:
-    """Every percentage of one direction, with p-values corrected over them.
+    """Every percentage of one direction.
 
     Args:
         direction: `restore`: the start is the adversarial text, the goal the clean one; `corrupt`: the reverse.
@@ -115,83 +158,179 @@ def restoration_effects(
         clusters: pairs made from one original.
         seed: of the bootstrap.
     """
-    found = [_restored(direction, start, goal, one, labels, clusters, seed) for one in patched]
-    margins = iter(holm([one.margin_against.both_p for one in found if one.margin_against]).tolist())
-    both = zip(found, corrected([one.against for one in found]), strict=True)
-    return [
-        replace(one, against=against, margin_holm_p=next(margins) if one.margin_against else nan)
-        for one, against in both
-    ]
+    return [_restored(direction, start, goal, one, labels, clusters, seed) for one in patched]
 
 
-def verdict(effects: Sequence[Restored], pair: PairedAccuracy) -> str:
-    """Cause, no evidence, or too few rows to tell; from the direction `restore` at the prompt's own positions.
+def judged(both: Mapping[Direction, Sequence[Restored]], primary: float) -> dict[Direction, list[Restored]]:
+    """Both directions with p-values corrected: the primary margins by themselves, the rest together."""
+    found = [replace(one, primary=one.percent == primary) for effects in both.values() for one in effects]
+    first = iter(list(corrected([one.margin_against for one in found if one.primary])))
+    others = [one.margin_against for one in found if not one.primary]
+    rest = iter(list(corrected([*others, *(one.against for one in found)])))
+    found = [replace(one, margin_against=next(first if one.primary else rest)) for one in found]
+    found = [replace(one, against=next(rest)) for one in found]
+    return {direction: [one for one in found if one.direction == direction] for direction in both}
+
+
+def rival(
+    what: str,
+    neurons: int,
+    donor: Donor,
+    scores: Mapping[str, Scores],
+    labels: NDArray[np.int64],
+    clusters: Clusters,
+) -> Rival:
+    """One rival on some pairs.
 
     Args:
-        effects: of that direction, at least one beside random sets.
-        pair: what the attack costs on the same rows.
+        what: which neurons, in words.
+        neurons: how many.
+        donor: whose activations they take.
+        scores: `start`, `goal`, `skill` (the skill neurons with their own originals) and `now`, `[S, n, C]` each.
+        labels: of the pairs `[n]`.
+        clusters: pairs made from one original.
     """
-    tested = [(one, one.against) for one in effects if one.against]
+    right = {name: (one.argmax(-1) == labels).mean(axis=0, dtype=np.float64) for name, one in scores.items()}
+    margins = {name: margin(one, labels).mean(axis=0) for name, one in scores.items()}
+    way = margins["goal"] - margins["start"]
+    return Rival(
+        what,
+        neurons,
+        donor,
+        len(labels),
+        _share(right["now"] - right["start"], right["goal"] - right["start"], clusters),
+        _share(margins["now"] - margins["start"], way, clusters),
+        _share(margins["skill"] - margins["now"], way, clusters),
+    )
+
+
+def verdict(
+    both: Mapping[Direction, Sequence[Restored]], rivals: Sequence[Rival], pair: PairedAccuracy, margin: float
+) -> list[str]:
+    """What the skill neurons are to the attack, one claim a line; the first is the verdict.
+
+    Args:
+        both: judged, both directions.
+        rivals: what else was patched; none, then no rival reading is excluded.
+        pair: what the attack costs on the same rows.
+        margin: a difference of accuracy within it counts as none.
+    """
     loss = pair.difference
     if not loss.low > 0:
-        return (
+        return [
             f"**Nothing to restore**: clean minus adversarial accuracy is {loss.points}, so these rows show no harm "
             "that could be undone."
-        )
-    strongest = _strongest([one for one, _ in tested])
-    whole = next((one for one in effects if one.percent == ALL), None)
-    said = f" Restoring all neurons there returns {whole.returned.text} of the loss." if whole else ""
-    if causes := [one for one, a in tested if a.significant and a.difference.value > 0]:
-        best = _strongest(causes)
-        part = best.against.difference.value / loss.value if best.against else 0.0
-        return (
-            f"**Cause**, of {part:.0%} of the loss of {100 * loss.value:.1f} points: {compared(best)}: more than "
-            f"random neurons return, beyond chance.{said}"
-        )
-    # where no answer changes resampling shows no spread, and yet so many originals leave room for some
-    room = max(min(a.difference.half for _, a in tested), tango(0, 0, pair.originals).high)
-    if room >= loss.value:
-        return (
-            f"**Too few rows to tell**: even if the skill neurons returned the whole loss "
-            f"({100 * loss.value:.1f} points), that would lie within the interval, ±{100 * room:.1f} points at best. "
-            f"Strongest {compared(strongest)}.{said}"
-        )
-    return (
-        f"**No evidence** that the attack works through the skill neurons: strongest {compared(strongest)}. A "
-        f"difference below {100 * room:.1f} points could not be seen with these rows.{said}{_moved(effects)}"
-    )
+        ]
+    lines = {direction: next(one for one in both[direction] if one.primary) for direction in DIRECTIONS}
+    found = {direction: _judgement(one, pair, margin) for direction, one in lines.items()}
+    percent, n = lines["restore"].percent, lines["restore"].n
+    if Judgement.SHOWN not in found.values() and Judgement.OPEN in found.values():
+        head = "**Cannot tell** whether the attack works through the skill neurons"
+    else:
+        words = [_word(name, found[way], lines[way]) for way, name in _NAMES.items()]
+        head = f"**The skill neurons are {' and '.join(words)}** beyond random neurons"
+    room = max(_room(one, pair) for one in lines.values())
+    return [
+        f"{head} (top {percent:g}%, n={n} pairs).",
+        *(f"{_WAYS[direction]} {compared(one)}." for direction, one in lines.items()),
+        f"A difference from random neurons counts from {100 * margin:g} points of accuracy on; with these rows and "
+        f"sets it may be as large as {100 * room:.1f}.",
+        *(_readings(rivals) if found["restore"] is Judgement.SHOWN else []),
+    ]
 
 
 def compared(one: Restored) -> str:
     """One percentage beside its random sets."""
-    a = one.against
-    if a is None:
-        return f"at {one.percent:g}%: {one.patched.value:.1%}, no random set to draw"
+    text = f"{_of_way(one.margin_returned)} of the margin, {_of_way(one.returned)} of the accuracy"
+    a, m = one.against, one.margin_against
+    if a is None or m is None:
+        return text
+    low, high = sorted((m.control.lowest, m.control.highest))
     return (
-        f"at {one.percent:g}% ({one.neurons} neurons) accuracy goes from {one.start.value:.1%} to "
-        f"{one.patched.text}, with random sets to {a.control.value:.1%} (lowest {a.control.lowest:.1%}, highest "
-        f"{a.control.highest:.1%} of {a.sets}): {a.difference.points}, Holm p {a.holm_p:.2g}{a.another}"
+        f"{text}; the margin moves by {one.margin.value:+.2f} [{one.margin.low:+.2f}, {one.margin.high:+.2f}], with "
+        f"random sets by {m.control.value:+.2f} (from {low:+.2f} to {high:+.2f}, {m.sets} sets), rank p "
+        f"{m.rank_p:.2g} (Holm {m.holm_p:.2g}); accuracy {one.start.value:.1%} to {one.patched.value:.1%}, {a.told}"
     )
 
 
-def _strongest(effects: Sequence[Restored]) -> Restored:
-    return max(effects, key=lambda one: abs(one.against.difference.value) if one.against else 0.0)
+_WAYS: dict[Direction, str] = {
+    "restore": "Clean activations in the adversarial text return",
+    "corrupt": "Adversarial activations in the clean text take",
+}
 
 
-def _moved(effects: Sequence[Restored]) -> str:
-    """Where the scores move although the answers do not."""
-    for one in effects:
-        a = one.margin_against
-        if a and one.margin_holm_p < SIGNIFICANT and a.difference.value > 0:
-            more = f"at {one.percent:g}% the margin rises more than with random sets"
-            return f" The scores move, the answers do not: {more} (Holm p {one.margin_holm_p:.2g})."
-    return ""
+_NAMES: dict[Direction, str] = {"restore": "sufficient", "corrupt": "necessary"}
+
+
+class Judgement(Enum):
+    """Of one direction: an effect that counts, none that counts, or neither can be told."""
+
+    SHOWN = auto()
+    ABSENT = auto()
+    OPEN = auto()
+
+
+def _room(one: Restored, pair: PairedAccuracy) -> float:
+    """How large a difference of accuracy from random sets may be, by its interval and by the originals there are."""
+    assert one.against is not None
+    gap = one.against.difference
+    return max(abs(gap.low), abs(gap.high), tango(0, 0, pair.originals).high)
+
+
+def _judgement(one: Restored, pair: PairedAccuracy, margin: float) -> Judgement:
+    """Shown by the margin's rank among random sets, unless the accuracy says that it is too little to count."""
+    assert one.margin_against is not None
+    if _room(one, pair) <= margin:
+        return Judgement.ABSENT
+    return Judgement.SHOWN if one.margin_against.significant else Judgement.OPEN
+
+
+def _word(name: str, judgement: Judgement, one: Restored) -> str:
+    if judgement is Judgement.SHOWN:
+        return f"{name} for {_of_way(one.margin_returned)} of the margin"
+    return f"not {name}" if judgement is Judgement.ABSENT else f"perhaps {name} (cannot tell)"
+
+
+def _readings(rivals: Sequence[Rival]) -> list[str]:
+    """Of what they are sufficient, and which other readings are not excluded."""
+    donors = {one.donor: one for one in rivals if one.what == SKILL}
+    found = []
+    if {Donor.SAME, Donor.OTHER} <= donors.keys():
+        same, other = donors[Donor.SAME], donors[Donor.OTHER]
+        what = (
+            "They carry this text's own state: its original does more than another text of the same label"
+            if same.less.low > 0
+            else "A label is written in, as far as can be told, not this text's own state"
+        )
+        found.append(
+            f"{what}; of the margin, from another text of the same label {_of_way(same.margin_returned)}, of the "
+            f"other label {_of_way(other.margin_returned)}."
+        )
+    others = [one for one in rivals if one.what != SKILL and one.donor is Donor.OWN]
+    as_much = [f"{one.what} ({_of_way(one.margin_returned)})" for one in others if not one.less.low > 0]
+    less = [f"{one.what} ({_of_way(one.margin_returned)})" for one in others if one.less.low > 0]
+    if as_much:
+        found.append(f"Not told apart from rivals, which return as much within the interval: {'; '.join(as_much)}.")
+    if less:
+        found.append(f"More than rivals: {'; '.join(less)}.")
+    return found
+
+
+SKILL = "skill neurons"
+
+
+def _of_way(share: Estimate) -> str:
+    if np.isnan(share.value):
+        return "an unknown share"
+    if np.isnan(share.low):
+        return f"{share.value:.0%}"
+    return f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
 
 
 def _restored(
     direction: Direction,
-    start: NDArray[np.float32],
-    goal: NDArray[np.float32],
+    start: Scores,
+    goal: Scores,
     one: Patched,
     labels: NDArray[np.int64],
     clusters: Clusters,
@@ -199,16 +338,16 @@ def _restored(
 ) -> Restored:
     versions = {"start": start, "goal": goal, "now": one.scores}
     right = {name: scores.argmax(-1) == labels for name, scores in versions.items()}
-    moved = (right["now"].astype(float) - right["start"]).mean(axis=0)
-    way = (right["goal"].astype(float) - right["start"]).mean(axis=0)
-    margins = margin(one.scores, labels) - margin(start, labels)
+    was, aim, now = (right[name].mean(axis=0, dtype=np.float64) for name in ("start", "goal", "now"))
+    before = margin(start, labels)
+    moved, way = margin(one.scores, labels) - before, margin(goal, labels) - before
     against = margin_against = None
     if one.random is not None:
-        up = direction == "restore"
-        against = contrast(right["now"], one.random.argmax(-1) == labels, seed, clusters=clusters, upward=up)
-        theirs = margin(one.random, labels) - margin(start, labels)
-        limits = (-np.inf, np.inf)
-        margin_against = contrast(margins, theirs, seed, clusters=clusters, bounds=limits, upward=up)
+        up, planned = direction == "restore", one.planned or len(one.random)
+        theirs = one.random.argmax(-1) == labels
+        against = contrast(right["now"], theirs, seed, clusters=clusters, upward=up, planned=planned)
+        theirs, limits = margin(one.random, labels) - before, (-np.inf, np.inf)
+        margin_against = contrast(moved, theirs, seed, clusters=clusters, bounds=limits, upward=up, planned=planned)
     return Restored(
         direction=direction,
         percent=one.percent,
@@ -218,14 +357,15 @@ def _restored(
         start=clustered_share(right["start"], clusters),
         goal=clustered_share(right["goal"], clusters),
         patched=clustered_share(right["now"], clusters),
-        returned=_returned(moved, way, clusters, seed),
-        margin=replace(mean_interval(margins.mean(axis=0), clusters, seed), value=float(margins.mean()), chance=0.0),
+        returned=_share(now - was, aim - was, clusters),
+        margin_returned=_share(moved.mean(axis=0), way.mean(axis=0), clusters),
+        margin=replace(mean_interval(moved.mean(axis=0), clusters), chance=0.0),
         against=against,
         margin_against=margin_against,
     )
 
 
-def margin(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+def margin(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Score of the right label minus the best other one, of scores `[..., n, C]`: `[..., n]`."""
     values = np.asarray(scores, dtype=np.float64)
     rows = np.arange(len(labels))
@@ -235,7 +375,5 @@ def margin(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np
     return np.asarray(own - others.max(axis=-1))
 
 
-def _returned(moved: NDArray[np.float64], way: NDArray[np.float64], clusters: Clusters, seed: int) -> Estimate:
-    if abs(way.sum()) < 1e-9:
-        return unknown(chance=0.0)
-    return replace(ratio_interval(moved, way, clusters, seed), chance=0.0)
+def _share(moved: NDArray[np.float64], way: NDArray[np.float64], clusters: Clusters) -> Estimate:
+    return replace(ratio_interval(moved, way, clusters), chance=0.0)

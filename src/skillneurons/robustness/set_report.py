@@ -3,19 +3,21 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import nan
+from math import isnan, nan
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skillneurons.neurons.scores import Neurons
+from skillneurons.robustness.ceiling import Ceiling
 from skillneurons.robustness.figures import Point
 from skillneurons.robustness.measure import SetMeasured, SiteMeasured
 from skillneurons.robustness.plan import GROUPS
 from skillneurons.robustness.restoration import verdict
 from skillneurons.stats.cluster_bootstrap import Clusters
-from skillneurons.stats.intervals import SIGNIFICANT, Ranged, holm
+from skillneurons.stats.intervals import Ranged, holm, passes
 from skillneurons.stats.paired_accuracy import PairedAccuracy, clustered_share, compare
+from skillneurons.stats.skill_test import Skill, skill
 from skillneurons.suppress.effects import Effect
 from skillneurons.suppress.effects import verdict as needed
 
@@ -31,14 +33,15 @@ class Rows:
     n: int
     accuracy: Ranged
     majority: float
+    known: Skill
     pair: PairedAccuracy | None
 
     @property
     def standing(self) -> str:
-        """Where the interval lies: above the majority rate, below a coin, or neither."""
-        if self.accuracy.low > self.majority:
-            return "above the majority rate"
-        return "below chance" if self.accuracy.high < 0.5 else "not above the majority rate"
+        """Whether there is skill, by the test of balanced accuracy; whether answers are worse than a coin's."""
+        if self.known.shown:
+            return "skill beyond chance"
+        return "below a coin" if self.accuracy.high < 0.5 else "no skill shown"
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,10 @@ class SetReport:
     """One adversarial set."""
 
     measured: SetMeasured
-    rates: tuple[float, ...]
+    primary: float  # the percentage that the claims rest on
     neurons: tuple[Neurons, ...]
     seed: int
+    margin: float  # differences within it count as none
 
     @property
     def name(self) -> str:
@@ -64,11 +68,6 @@ class SetReport:
     def main(self) -> SiteMeasured:
         """The site that verdicts rest on."""
         return self.measured.sites[-1]
-
-    @property
-    def middle(self) -> float:
-        """The percentage that the finding speaks of."""
-        return self.rates[len(self.rates) // 2]
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
@@ -108,21 +107,21 @@ class SetReport:
         return [(pair, float(p)) for pair, p in zip(each, corrected, strict=True)]
 
     def finding(self) -> str:
-        """What was found on this set, in words."""
-        parts = [
-            self._accuracy(),
+        """What was found on this set, in words: a headline, then one claim a line."""
+        claims = [
+            *self._causal(),
             *self._pairs(),
             self._consistency(),
+            self._agreement(),
             *self._shift(),
-            *self._causal(),
             *self._needs(),
         ]
-        return " ".join(parts)
+        return "\n- ".join([self._accuracy(), *claims])
 
     def point(self, backbone: str) -> Point:
         """For the comparison: the clean version of the same rows where there is one."""
         clean = self.whole.pair.clean if self.whole.pair else self.unpaired()
-        held = self.main.consistency.skill[self.middle].estimate
+        held = self.main.consistency.skill[self.primary].estimate
         return Point(backbone, self.name, clean, self.whole.accuracy, held, self.whole.majority)
 
     @property
@@ -138,12 +137,14 @@ class SetReport:
 
     def _rows(self, kind: str, name: str, chosen: NDArray[np.int64]) -> Rows:
         labels, attacked = self.labels[chosen], self.measured.attacked
-        accuracy = clustered_share(self.correct[:, chosen], attacked.clusters.take(chosen))
+        clusters = attacked.clusters.take(chosen)
+        accuracy = clustered_share(self.correct[:, chosen], clusters)
+        known = skill(self.measured.scores.argmax(-1)[:, chosen], labels, clusters, self.seed)
         majority = float(np.bincount(labels).max() / len(labels))
         held = np.isin(self.places, chosen) if attacked.pairs.paired else np.zeros(0, dtype=np.bool_)
         everyone = range(len(self.correct))
         pair = self._pair(self.places[held], everyone, np.flatnonzero(held)) if held.any() else None
-        return Rows(kind, name, len(chosen), accuracy, majority, pair)
+        return Rows(kind, name, len(chosen), accuracy, majority, known, pair)
 
     def _pair(
         self, rows: NDArray[np.int64], prompts: Sequence[int], originals: NDArray[np.int64] | None = None
@@ -159,7 +160,7 @@ class SetReport:
         rows, prompts = self.whole, len(self.correct)
         text = (
             f"**{self.name}**: {prompts} prompt{'s are' if prompts > 1 else ' is'} right on {rows.accuracy.text} "
-            f"of {rows.n} rows (majority rate {rows.majority:.1%}): {rows.standing}."
+            f"of {rows.n} rows (majority rate {rows.majority:.1%}): {rows.standing} ({rows.known.said})."
         )
         if rows.pair is None and self.before is not None:
             text += f" On the originals, which are not paired with them: {self.unpaired().text}."
@@ -180,65 +181,74 @@ class SetReport:
         if self.measured.attacked.pairs.flips:
             yield f"{head}; both right: {pair.both.text} (a coin: {pair.both.chance:.0%}). The change turns labels."
             return
-        worse = sum(p < SIGNIFICANT and one.difference.value > 0 for one, p in self.by_prompt)
+        worse = sum(passes(p) and one.difference.value > 0 for one, p in self.by_prompt)
         yield (
             f"{head}; worse for {worse} of {len(self.by_prompt)} prompts (Holm over prompts). Attack success among "
             f"rows right before: {pair.success.text} (a coin: {pair.success.chance:.0%})."
         )
 
     def _consistency(self) -> str:
-        held, rate = self.main.consistency, self.middle
-        agreed = held.agreement.estimate
-        skill, gap, shared = held.skill[rate], held.difference[rate], held.overlap[rate]
-        still = skill.holm_p < SIGNIFICANT
+        held, rate = self.main.consistency, self.primary
+        ours, gap = held.skill[rate], held.difference[rate]
+        still = passes(ours.holm_p)
         told = (
-            "still tell the label" if still else f"do not tell the label beyond chance (up to {skill.null_high:.1%})"
+            "still tell the label" if still else f"do not tell the label beyond chance (up to {ours.null_high:.1%})"
         )
-        better = gap.holm_p < SIGNIFICANT
-        beside = "more than random neurons" if gap.estimate.value > 0 else "less than random neurons"
-        beside = beside if better else "not otherwise than random neurons"
+        better = passes(gap.holm_p)
+        beside = "more than random neurons" if better else "not shown to do so more than random neurons"
         where = f"the clean top {rate:g}% of the site {self.main.site}"
         return (
-            f"Skill neurons ({where}) {told}: predictivity {skill.estimate.text} (chance {skill.null_low:.1%} to "
-            f"{skill.null_high:.1%}, Holm p {skill.holm_p:.2g}); {beside} ({gap.estimate.points}, Holm p "
-            f"{gap.holm_p:.2g}). Overlap with the adversarial top: {shared.estimate.text}, by chance "
-            f"{shared.estimate.chance:.1%} (permuted labels: {shared.null_low:.1%} to {shared.null_high:.1%}); "
-            f"Spearman {agreed.value:.2f} [{agreed.low:.2f}, {agreed.high:.2f}] (permuted labels: "
-            f"{held.agreement.null_low:.2f} to {held.agreement.null_high:.2f})."
+            f"Skill neurons ({where}) {told}: predictivity {ours.estimate.text} (chance {ours.null_low:.1%} to "
+            f"{ours.null_high:.1%}, Holm p {ours.holm_p:.2g}); {beside} ({gap.estimate.points}, Holm p "
+            f"{gap.holm_p:.2g})."
+        )
+
+    def _agreement(self) -> str:
+        """Of clean and adversarial rankings, beside what as many clean rows would give."""
+        held = self.main.consistency
+        shared, whole = held.overlap[self.primary], held.agreement
+        lost = whole.lost
+        if lost is None:
+            told = "**Cannot tell** whether rankings are inconsistent: too few clean test rows for a ceiling"
+        elif lost:
+            told = "**Inconsistent**: clean and adversarial rankings agree less than as many clean rows would give"
+        else:
+            told = "No inconsistency beyond what so few rows give by themselves"
+        return (
+            f"{told}: Spearman {whole.estimate.value:.2f}, ceiling {_ceiling(whole.ceiling, '.2f')}, permuted labels "
+            f"{whole.null_low:.2f} to {whole.null_high:.2f}, without the rows' noise {whole.corrected:.2f}; overlap "
+            f"of the top {self.primary:g}% {shared.estimate.value:.1%}, ceiling {_ceiling(shared.ceiling, '.1%')}, "
+            f"by chance {shared.estimate.chance:.1%}."
         )
 
     def _shift(self) -> Iterator[str]:
-        layers = self.main.shift.get(self.middle, [])
+        layers = self.main.shift.get(self.primary, [])
         if not layers:
             return
-        more = [layer for layer, against, p in layers if p < SIGNIFICANT and against.difference.value > 0]
-        less = [layer for layer, against, p in layers if p < SIGNIFICANT and against.difference.value < 0]
-        told = [f"more than random ones in layers {more}"] * bool(more)
-        told += [f"less in layers {less}"] * bool(less)
-        said = " and ".join(told) or "as far as random ones in every layer"
-        yield f"Under attack they move {said} (Holm over layers)."
+        more = ", ".join(str(layer) for layer, _, p in layers if passes(p))
+        said = f"they move more than random ones in layer {more}" if more else "that they move more is not shown"
+        yield f"Under attack {said} (rank among random sets, Holm over layers)."
 
     def _causal(self) -> Iterator[str]:
-        if "restore" in self.main.restored and self.whole.pair is not None:
-            yield f"Restored at {self.main.site}: {verdict(self.main.restored['restore'], self.whole.pair)}"
+        if self.main.restored and self.whole.pair is not None:
+            first, *others = verdict(self.main.restored, self.main.rivals, self.whole.pair, self.margin)
+            yield f"Primary claim, site {self.main.site}: {first}"
+            yield from others
         elif self.measured.attacked.pairs.flips:
             yield "Nothing is restored: the change turns the label."
 
     def _needs(self) -> Iterator[str]:
         for one in self.suppressions:
-            yield f"{one.what}: {needed(False, one.effects)}"
+            yield f"Secondary: {one.what}: {needed(False, one.effects, self.margin)}"
 
     @cached_property
     def suppressions(self) -> tuple["Suppressed", ...]:
         """Both directions: clean neurons on adversarial rows, and the reverse."""
         m = self.measured
         return (
+            Suppressed("Clean skill neurons set to 0 on the adversarial rows", m.suppressed.effects(self.seed)),
             Suppressed(
-                "Clean skill neurons set to 0 on the adversarial rows", m.suppressed.effects(m.sets[0], self.seed)
-            ),
-            Suppressed(
-                "Neurons ranked on the adversarial rows set to 0 on the clean test rows",
-                m.reverse.effects(m.sets[1], self.seed),
+                "Neurons ranked on the adversarial rows set to 0 on the clean test rows", m.reverse.effects(self.seed)
             ),
         )
 
@@ -249,3 +259,9 @@ class Suppressed:
 
     what: str
     effects: Sequence[Effect]
+
+
+def _ceiling(found: Ceiling, form: str) -> str:
+    if isnan(found.value):
+        return "unknown"
+    return f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}}, p {found.p_value:.2g})"

@@ -5,13 +5,19 @@ from collections.abc import Iterator
 from skillneurons.robustness.set_report import ALL_ROWS, SetReport
 from skillneurons.stats.intervals import Ranged
 from skillneurons.stats.paired_accuracy import PairedAccuracy
+from skillneurons.stats.skill_test import Skill, skill
 
 Row = dict[str, object]
 
 
-def shared(share: Ranged, n: int, majority: float) -> Row:
+def shared(share: Ranged, n: int, majority: float, known: Skill) -> Row:
     """An accuracy's columns."""
-    return {"n": n, **share.columns("accuracy"), "majority": majority}
+    return {
+        "n": n,
+        **share.columns("accuracy"),
+        "majority": majority,
+        **known.columns("balanced_accuracy", "balanced"),
+    }
 
 
 def accuracy_rows(one: SetReport) -> Iterator[Row]:
@@ -21,13 +27,17 @@ def accuracy_rows(one: SetReport) -> Iterator[Row]:
             "set": one.name,
             "kind": rows.kind,
             "group": rows.name,
-            **shared(rows.accuracy, rows.n, rows.majority),
+            **shared(rows.accuracy, rows.n, rows.majority, rows.known),
             "standing": rows.standing,
         }
     if one.before is not None and one.measured.attacked.pairs.clean is not None:
         clean = one.measured.attacked.pairs.clean
         share = one.whole.pair.clean if one.whole.pair else one.unpaired()
-        yield {"set": one.name, "kind": "clean originals", **shared(share, len(clean), clean.majority_rate)}
+        assert one.measured.clean is not None
+        attacked = one.measured.attacked
+        clusters = attacked.clusters.take(one.places) if attacked.pairs.paired and not attacked.pairs.flips else None
+        known = skill(one.measured.clean.argmax(-1), clean.labels, clusters, one.seed)
+        yield {"set": one.name, "kind": "clean originals", **shared(share, len(clean), clean.majority_rate, known)}
 
 
 def pair_rows(one: SetReport) -> Iterator[Row]:
@@ -72,9 +82,10 @@ def shift_rows(one: SetReport) -> Iterator[Row]:
                     **a.value.columns("shift"),
                     "random_lowest": a.control.lowest,
                     "random_highest": a.control.highest,
-                    "shift_p": a.p_value,
+                    "shift_rank_p": a.rank_p,
+                    "shift_rank_p_floor": a.rank_floor,
+                    "random_sets": a.sets,
                     "holm_p": p,
-                    "another_set_p": a.another_set_p,
                 }
 
 
@@ -84,6 +95,12 @@ def restoration_rows(one: SetReport) -> Iterator[Row]:
         for effects in site.restored.values():
             for effect in effects:
                 yield {"set": one.name, "site": site.site, **effect.row()}
+
+
+def rival_rows(one: SetReport) -> Iterator[Row]:
+    """What else might explain what the skill neurons return."""
+    for found in one.main.rivals:
+        yield {"set": one.name, "site": one.main.site, "percent": one.primary, **found.row()}
 
 
 def suppression_rows(one: SetReport) -> Iterator[Row]:

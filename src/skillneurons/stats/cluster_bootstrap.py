@@ -1,4 +1,4 @@
-"""Intervals by resampling rows, where rows made from one original stand and fall together.
+"""Intervals and tests over rows, where rows made from one original stand and fall together.
 
 Several attacks on one text are no independent evidence: the original is drawn, and its rows come with it.
 Shapes: n rows, G originals (clusters), R resamples or permutations.
@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skillneurons.stats.intervals import Estimate, unknown
+from skillneurons.stats.intervals import Estimate, unknown, wilson
 
 Floats = NDArray[np.float64]
 RESAMPLES = 2000
 FLIPS = 9999
+RELIABLE = 3.0  # standard errors that a denominator must be away from 0
 _AT_ONCE = 100  # resamples held in memory together
 
 
@@ -79,23 +80,59 @@ class Clusters:
         return np.asarray(rng.permuted(copies, axis=1)[:, self.of])
 
 
-def mean_interval(values: ArrayLike, clusters: Clusters, seed: int = 0) -> Estimate:
-    """A mean over rows `[n]` with its percentile bootstrap (95%)."""
+def mean_interval(values: ArrayLike, clusters: Clusters) -> Estimate:
+    """A mean over rows `[n]` with its cluster-robust interval (95%)."""
     x = np.asarray(values, dtype=np.float64)
-    drawn = np.concatenate([weights @ x for weights in clusters.weights(seed)])
-    return Estimate(float(x.mean()), *central(drawn))
+    return ratio_interval(x, np.ones_like(x), clusters)
 
 
-def ratio_interval(above: ArrayLike, below: ArrayLike, clusters: Clusters, seed: int = 0) -> Estimate:
-    """sum(above) / sum(below) over rows `[n]` with a bootstrap interval; a resample without `below` drops out."""
+def ratio_interval(above: ArrayLike, below: ArrayLike, clusters: Clusters) -> Estimate:
+    """sum(above) / sum(below) over rows `[n]` with its cluster-robust interval (95%).
+
+    Linearised (Cochran 1977, §6), with Student's t of G - 1 degrees of freedom: with few originals a percentile
+    bootstrap is too narrow. Where the sum below is itself hardly known to differ from 0 (fewer than RELIABLE
+    standard errors away), so is its inverse, and no interval holds: then nothing is returned.
+    """
+    from scipy.special import stdtrit
+
     x, y = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
-    parts = []
-    for weights in clusters.weights(seed):
-        bottom = weights @ y
-        kept = np.abs(bottom) > 1e-12
-        parts.append((weights @ x)[kept] / bottom[kept])
-    value = float(x.sum() / y.sum()) if y.sum() else float("nan")
-    return Estimate(value, *central(np.concatenate(parts)))
+    total, size = float(y.sum()), clusters.count
+    if abs(total) < 1e-12 or abs(total) < RELIABLE * deviation(y - y.mean(), clusters):
+        return unknown()
+    value = float(x.sum()) / total
+    if size < 2:
+        return unknown(value)
+    half = float(stdtrit(size - 1, 0.975)) * deviation(x - value * y, clusters) / abs(total)
+    return Estimate(value, value - half, value + half)
+
+
+def deviation(values: ArrayLike, clusters: Clusters) -> float:
+    """Standard error of a sum over rows `[n]` of mean 0, rows of one original going together; 0 of one original."""
+    sums, size = np.bincount(clusters.of, weights=np.asarray(values, dtype=np.float64)), clusters.count
+    return float(np.sqrt(size / (size - 1) * (sums @ sums))) if size > 1 else 0.0
+
+
+def wilson_interval(above: ArrayLike, below: ArrayLike, clusters: Clusters) -> Estimate:
+    """A share sum(above) / sum(below) of rows `[n]` with Wilson's interval at as many rows as it is worth.
+
+    The design effect of originals (Korn & Graubard 1998, with Wilson's interval for theirs) gives the rows, and
+    Student's t of G - 1 degrees of freedom stands for the normal quantile. Never more than `below` counts.
+    """
+    from scipy.special import stdtrit
+
+    x, y = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
+    total = float(y.sum())
+    if total <= 0:
+        return unknown()
+    value = min(1.0, float(x.sum()) / total)
+    if clusters.alone:
+        return wilson(min(value * total, total), total)
+    size = np.unique(clusters.of[y > 0]).size
+    if size < 2:
+        return unknown(value)
+    variance = (deviation(x - value * y, clusters) / total) ** 2
+    worth = min(total, value * (1 - value) / variance) if variance > 1e-15 else float(size)
+    return wilson(value * worth, worth, quantile=float(stdtrit(size - 1, 0.975)))
 
 
 def central(drawn: NDArray[np.floating]) -> tuple[float, float]:
@@ -104,19 +141,6 @@ def central(drawn: NDArray[np.floating]) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.quantile(drawn, (0.025, 0.975))
     return float(low), float(high)
-
-
-def basic(value: float, drawn: Floats, lowest: float, highest: float) -> Estimate:
-    """Basic bootstrap interval (Davison & Hinkley 1997): what resampling takes from a statistic is given back.
-
-    Agreement of two noisy vectors falls when noise is added, and resampling adds some. Where it takes more than
-    the resamples vary, the interval would leave the value out, and reaches to it instead.
-    """
-    kept = drawn[np.isfinite(drawn)]
-    if not len(kept):
-        return unknown(value)
-    low, high = central(kept)
-    return Estimate(value, min(2 * value - high, value), max(2 * value - low, value)).within(lowest, highest)
 
 
 def sign_flip_p(differences: ArrayLike, clusters: Clusters, seed: int = 0) -> float:

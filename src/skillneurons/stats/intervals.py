@@ -55,7 +55,8 @@ class Estimate:
     @property
     def points(self) -> str:
         """Of a difference: `+3.2 points [+1.0, +5.4]`."""
-        return f"{100 * self.value:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+        value, low, high = (round(100 * x, 1) + 0.0 for x in (self.value, self.low, self.high))  # no -0.0
+        return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
 
     def ends(self, name: str, stem: str = "") -> dict[str, float]:
         """`name`, `<stem>_low`, `<stem>_high`; the stem is the name by itself."""
@@ -165,27 +166,38 @@ def accuracy(labels: ArrayLike, predictions: ArrayLike, classes: int, confidence
     )
 
 
-def wilson(successes: float, n: int, confidence: float = 0.95) -> Estimate:
+def wilson(successes: float, n: float, confidence: float = 0.95, quantile: float | None = None) -> Estimate:
     """A proportion with Wilson's score interval, without continuity correction (Wilson 1927).
 
-    A mean over seeds has a fractional number of successes.
+    A mean over seeds has a fractional number of successes, and rows that go together a fractional n.
+
+    Args:
+        successes: right rows.
+        n: rows.
+        confidence: of the interval.
+        quantile: in place of the normal one of that confidence.
 
     Raises:
-        ValueError: unless 0 <= successes <= n and n >= 1.
+        ValueError: unless 0 <= successes <= n and n > 0.
     """
-    if not 0 <= successes <= n or n < 1:
+    if not 0 <= successes <= n or n <= 0:
         raise ValueError(
-            f"an interval needs 0 <= successes <= n and n >= 1; got {successes} of {n}. "
+            f"an interval needs 0 <= successes <= n and n > 0; got {successes} of {n}. "
             "Pass counts of a non-empty set."
         )
-    z, rate = normal_quantile(confidence), successes / n
+    z, rate = quantile or normal_quantile(confidence), successes / n
     centre = rate + z * z / (2 * n)
     half = z * sqrt(rate * (1 - rate) / n + (z / (2 * n)) ** 2)
     scale = 1 + z * z / n
     # At 0 and n successes the end is exactly 0 or 1; rounding must not move it past the rate.
     low = 0.0 if successes == 0 else (centre - half) / scale
     high = 1.0 if successes == n else (centre + half) / scale
-    return Estimate(rate, low, high, n=n)
+    return Estimate(rate, low, high, n=round(n))
+
+
+def passes(p_value: float) -> bool:
+    """Whether a p-value is significant: at most SIGNIFICANT, up to rounding; NaN is not."""
+    return p_value <= SIGNIFICANT + 1e-12
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:

@@ -6,7 +6,8 @@ Shapes: T tasks. A matrix is `[T, T]`; a cell that was not measured is NaN.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
-from itertools import islice, permutations
+from itertools import islice, permutations, product
+from math import factorial, nan, prod
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +31,8 @@ class Association(Estimate):
         p_floor: the smallest p that these two matrices could have given.
         tasks: T.
         orders: how many were looked at; all T! of them if `exact`.
+        group_p, group_floor: the same where tasks change places within their group alone: what both matrices owe to
+            the groups then counts for nothing. NaN where no groups were given.
     """
 
     _: KW_ONLY
@@ -38,6 +41,8 @@ class Association(Estimate):
     tasks: int
     orders: int
     exact: bool
+    group_p: float = nan
+    group_floor: float = nan
 
     @property
     def pairs(self) -> int:
@@ -45,7 +50,9 @@ class Association(Estimate):
         return self.tasks * (self.tasks - 1) // 2
 
 
-def mantel(a: ArrayLike, b: ArrayLike, orders: int = 10_000, seed: int = 0) -> Association:
+def mantel(
+    a: ArrayLike, b: ArrayLike, orders: int = 10_000, seed: int = 0, groups: Sequence[str] | None = None
+) -> Association:
     """Mantel's test with ranks: are tasks that are close in one matrix close in the other (Mantel 1967)?
 
     The tasks of one matrix are permuted as rows and columns together. Up to eight tasks every order is
@@ -56,6 +63,7 @@ def mantel(a: ArrayLike, b: ArrayLike, orders: int = 10_000, seed: int = 0) -> A
         b: likewise, of the same tasks.
         orders: drawn for more than eight tasks.
         seed: of the drawing.
+        groups: of the tasks, for the test within them.
 
     Raises:
         ValueError: other shapes, or a pair that is not finite.
@@ -66,23 +74,35 @@ def mantel(a: ArrayLike, b: ArrayLike, orders: int = 10_000, seed: int = 0) -> A
     value, exact = _correlation(x, y, range(tasks)), tasks <= EXACT
     if np.isnan(value):
         return Association(value, value, value, 0.0, p_value=value, p_floor=value, tasks=tasks, orders=0, exact=exact)
-    under = np.abs(np.concatenate(list(_permuted(x, y, orders, seed))))
-    # equal correlations must count as equal
-    reached, best = (int((under >= level - 1e-9).sum()) for level in (abs(value), under.max()))
-    extra = 0 if exact else 1
-    total = len(under) + extra
+    p_value, p_floor, looked_at = _tested(value, _permuted(x, y, _orders(tasks, orders, seed)), exact)
+    group_p = group_floor = nan
+    if groups is not None:
+        some, all_of_them = _orders_within(groups, orders, seed)
+        group_p, group_floor, _ = _tested(value, _permuted(x, y, some), all_of_them)
     spread = jackknife(tasks, lambda chosen: _correlation(x, y, chosen)).within(-1, 1)
     return Association(
         value,
         spread.low,
         spread.high,
         chance=0.0,
-        p_value=(reached + extra) / total,
-        p_floor=best / total if exact else 1 / total,
+        p_value=p_value,
+        p_floor=p_floor,
         tasks=tasks,
-        orders=len(under),
+        orders=looked_at,
         exact=exact,
+        group_p=group_p,
+        group_floor=group_floor,
     )
+
+
+def _tested(value: float, permuted: Iterator[Floats], exact: bool) -> tuple[float, float, int]:
+    """Two-sided p, its floor, and how many orders were looked at."""
+    under = np.abs(np.concatenate(list(permuted)))
+    # equal correlations must count as equal
+    reached, best = (int((under >= level - 1e-9).sum()) for level in (abs(value), under.max()))
+    extra = 0 if exact else 1
+    total = len(under) + extra
+    return (reached + extra) / total, best / total if exact else 1 / total, len(under)
 
 
 def symmetrised(matrix: ArrayLike) -> Floats:
@@ -152,7 +172,7 @@ def _correlation(a: Floats, b: Floats, tasks: Sequence[int]) -> float:
     return spearman(a[i, j], b[i, j]) if len(chosen) > 2 else float("nan")
 
 
-def _permuted(a: Floats, b: Floats, orders: int, seed: int) -> Iterator[Floats]:
+def _permuted(a: Floats, b: Floats, orders: Iterator[NDArray[np.int64]]) -> Iterator[Floats]:
     """The correlation under each order of the tasks of `b`."""
     from scipy.stats import rankdata
 
@@ -162,7 +182,7 @@ def _permuted(a: Floats, b: Floats, orders: int, seed: int) -> Iterator[Floats]:
     ranks[rows, columns] = ranks[columns, rows] = rankdata(b[rows, columns])
     x, ranks = x - x.mean(), ranks - ranks[rows, columns].mean()
     norm = np.sqrt((x**2).sum() * (ranks[rows, columns] ** 2).sum())
-    for some in _orders(tasks, orders, seed):
+    for some in orders:
         yield (ranks[some[:, rows], some[:, columns]] @ x) / norm
 
 
@@ -177,3 +197,18 @@ def _orders(tasks: int, orders: int, seed: int) -> Iterator[NDArray[np.int64]]:
     for start in range(0, orders, _AT_ONCE):
         count = min(_AT_ONCE, orders - start)
         yield rng.permuted(np.tile(np.arange(tasks), (count, 1)), axis=1)
+
+
+def _orders_within(groups: Sequence[str], orders: int, seed: int) -> tuple[Iterator[NDArray[np.int64]], bool]:
+    """Orders that keep every task within its group, and whether they are all there are."""
+    names = np.asarray(groups)
+    members = [np.flatnonzero(names == name) for name in dict.fromkeys(groups)]
+    if prod(factorial(len(part)) for part in members) <= factorial(EXACT):
+        every = [list(permutations(part.tolist())) for part in members]
+        place = np.argsort(np.concatenate(members))
+        found = np.array([np.concatenate(one)[place] for one in product(*every)], dtype=np.int64)
+        return iter([found]), True
+    rng, drawn = np.random.default_rng([seed, 1]), np.tile(np.arange(len(names)), (orders, 1))
+    for part in members:
+        drawn[:, part] = rng.permuted(drawn[:, part], axis=1)
+    return iter([drawn]), False

@@ -15,6 +15,7 @@ from skillneurons.stats.intervals import Estimate, unknown
 Floats = NDArray[np.float64]
 # A p of 1 would weigh -infinity in a Cauchy sum and veto every other seed. Discrete tests reach 1 often.
 _LARGEST_P = 0.99
+LEAST_PERMUTATIONS = 100
 
 
 def hypergeometric_tails(hits_of_one: ArrayLike, fires: ArrayLike, ones: int, n: int) -> tuple[Floats, Floats]:
@@ -96,16 +97,25 @@ def chance_of(null: ArrayLike) -> Chance:
 def max_t(observed: ArrayLike, null: ArrayLike) -> Floats:
     """Family-wise p-values by the permuted maximum (Westfall & Young 1993), each neuron by its own null.
 
-    p = (1 + permutations whose largest standardised score reaches this neuron's) / (R + 1). A neuron
-    whose null does not vary has nothing to show: its p is 1.
+    p = (1 + permutations whose largest standardised score reaches this neuron's) / (R + 1). The observed labelling
+    is one of the R + 1 that mean and deviation are of: left out, its own score alone would not be shrunk by itself,
+    and the best of thousands of neurons would pass too often. A neuron whose null does not vary has nothing to
+    show: its p is 1.
 
     Args:
         observed: predictivities [...].
         null: of the same neurons under permuted labels [R, ...].
+
+    Raises:
+        ValueError: R is below LEAST_PERMUTATIONS: so few say too little of a neuron's deviation.
     """
     x, y = np.asarray(observed, dtype=np.float64), np.asarray(null)
-    mean, spread = y.mean(axis=0, dtype=np.float64), y.std(axis=0, dtype=np.float64, ddof=1)
-    live = spread > 1e-12
+    if (r := len(y)) < LEAST_PERMUTATIONS:
+        raise ValueError(f"max-T needs {LEAST_PERMUTATIONS} permutations or more; got {r}. Draw more.")
+    first, squares = y.mean(axis=0, dtype=np.float64), r * y.var(axis=0, dtype=np.float64)
+    mean = first + (x - first) / (r + 1)
+    spread = np.sqrt((squares + (x - first) ** 2 * r / (r + 1)) / r)
+    live = squares > 1e-12
     scale = np.where(live, spread, 1.0)
     best = np.array([np.where(live, (one - mean) / scale, -np.inf).max() for one in y])
     score = np.where(live, (x - mean) / scale, -np.inf)

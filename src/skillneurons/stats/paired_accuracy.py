@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skillneurons.stats.cluster_bootstrap import Clusters, mean_interval, ratio_interval, sign_flip_p
+from skillneurons.stats.cluster_bootstrap import Clusters, mean_interval, sign_flip_p, wilson_interval
 from skillneurons.stats.control_sets import share
-from skillneurons.stats.intervals import Estimate, Ranged, unknown, wilson
+from skillneurons.stats.intervals import Estimate, Ranged, unknown
 from skillneurons.stats.mcnemar import mcnemar_exact, tango
 
 
@@ -66,15 +66,15 @@ def compare(
     exact = len(before) == 1 and clusters.alone
     n = clusters.count  # of independent pairs
     moved = tango(float(fell.mean()), float(rose.mean()), n)
-    both = (before & after).mean(axis=0)
+    spread = moved if clusters.alone else mean_interval(gap, clusters)
+    both, ones = (before & after).mean(axis=0), np.ones(before.shape[1])
     return PairedAccuracy(
         n=before.shape[1],
         originals=n,
         clean=clustered_share(before, clusters),
         changed=clustered_share(after, clusters),
-        difference=replace(
-            _either(mean_interval(gap, clusters), moved, clusters), value=float(gap.mean()), chance=0.0
-        ),
+        # where no original moves, so many of them leave room for some
+        difference=replace(spread if spread.half > 1e-12 else moved, value=float(gap.mean()), chance=0.0),
         p_value=mcnemar_exact(before[0], after[0]).p_value if exact else sign_flip_p(gap, clusters),
         exact=exact,
         only_clean=float(fell.sum()),
@@ -82,32 +82,20 @@ def compare(
         right=float(right.sum()),
         success=unknown(chance=float("nan"))
         if flips or not right.any()
-        else _success(fell, right, clusters, classes),
-        both=replace(_share_of(both, clusters), chance=1 / classes**2),
+        else replace(_success(fell, right, clusters), chance=1 - 1 / classes),
+        both=replace(wilson_interval(both, ones, clusters), chance=1 / classes**2),
     )
 
 
 def clustered_share(correct: ArrayLike, clusters: Clusters) -> Ranged:
-    """Accuracy of `[S, n]`: Wilson's interval where every row is by itself, else a bootstrap of the originals."""
+    """Accuracy of `[S, n]` with Wilson's interval: over rows, or over originals where several rows share one."""
     hits = np.asarray(correct, dtype=np.float64)
-    spread = _share_of(hits.mean(axis=0), clusters)
+    spread = wilson_interval(hits.mean(axis=0), np.ones(hits.shape[1]), clusters)
     return replace(share(hits), low=spread.low, high=spread.high)
 
 
-def _share_of(values: NDArray[np.float64], clusters: Clusters) -> Estimate:
-    drawn = mean_interval(values, clusters)
-    closed = wilson(min(1.0, drawn.value) * clusters.count, clusters.count)
-    return replace(_either(drawn, closed, clusters), value=drawn.value)
-
-
-def _success(fell: NDArray[np.float64], right: NDArray[np.float64], clusters: Clusters, classes: int) -> Estimate:
-    drawn = ratio_interval(fell, right, clusters)
+def _success(fell: NDArray[np.float64], right: NDArray[np.float64], clusters: Clusters) -> Estimate:
     # a mean over prompts may be no whole number; one that is may come out a little below itself
-    n = max(1, int(right.mean() * clusters.count + 1e-9))
-    spread = _either(drawn, wilson(drawn.value * n, n), clusters)
-    return replace(spread, value=drawn.value, chance=1 - 1 / classes)
-
-
-def _either(drawn: Estimate, closed: Estimate, clusters: Clusters) -> Estimate:
-    """The closed form where every row is by itself or resampling shows no spread at all; else the bootstrap."""
-    return closed if clusters.alone or drawn.high - drawn.low < 1e-12 else drawn
+    whole = np.floor(right.sum() + 1e-9)
+    scale = max(1.0, whole) / right.sum() if clusters.alone else 1.0
+    return wilson_interval(fell * scale, right * scale, clusters)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from skillneurons.backbones import loading
 from skillneurons.backbones.base import Backbone
@@ -17,6 +18,8 @@ from skillneurons.commands.evaluated_task import EvaluatedTask
 from skillneurons.commands.lifecycle import Command, Connect, Job, Said
 from skillneurons.data.splits import Split
 from skillneurons.neurons.intervention import suppressed_scores
+from skillneurons.neurons.selection import Mask
+from skillneurons.neurons.staged_sets import read_in_stages
 from skillneurons.plots.style import suppression_curves
 from skillneurons.suppress.config import SuppressConfig
 from skillneurons.suppress.plan import SuppressPlan, plan
@@ -49,12 +52,13 @@ class Suppress(Command[SuppressPlan, SuppressionReport | Said]):
         """What the command would do and about what it would cost."""
         tokens = rows = 0.0
         for subject in plan.subjects:
-            lengths, times = subject.encode(plan.info).lengths, len(plan.masks) * len(subject.prompts)
+            lengths, times = subject.encode(plan.info).lengths, plan.most_sets * len(subject.prompts)
             tokens += times * float(lengths.sum() + len(lengths) * subject.prompts[0].length)
             rows += times * len(lengths)
         rate = EFFICIENCY * matrix_rate(plan.config.device_type)
         return (
-            f"{_opening(plan)}\nwould read {rows:,.0f} rows: {len(plan.masks)} sets ({how(plan)})\n"
+            f"{_opening(plan)}\nwould read up to {rows:,.0f} rows: {plan.most_sets} sets, fewer where a test is lost "
+            f"before ({how(plan)})\n"
             f"about {clock(max(1.0, 2 * plan.info.parameter_count_estimate * tokens / rate))} (within a factor of "
             f"two) on {plan.config.device_type}\naddress {plan.address}"
         )
@@ -70,8 +74,9 @@ class Suppress(Command[SuppressPlan, SuppressionReport | Said]):
 
     def work(self, plan: SuppressPlan, job: Job) -> SuppressionReport:
         measured = _measure_all(plan, job)
-        effects = [effect for one in measured for effect in one.effects(plan.sets, plan.config.seed)]
-        report = SuppressionReport(plan.title, how(plan), plan.config.kind, plan.config.keep, effects)
+        c = plan.config
+        effects = [effect for one in measured for effect in one.effects(c.seed, c.keep)]
+        report = SuppressionReport(plan.title, how(plan), c.kind, c.keep, c.margin / 100, effects)
         _record(plan, job, measured, report)
         return report
 
@@ -94,38 +99,31 @@ def _measure_all(plan: SuppressPlan, job: Job) -> list[SetPredictions]:
 
 
 def _measure(plan: SuppressPlan, subject: EvaluatedTask, backbone: Backbone, job: Job) -> SetPredictions:
-    encoded, masks, found = subject.encode(plan.info), plan.masks, []
-    for number, prompt in enumerate(subject.prompts, 1):
-        started = time.perf_counter()
-        scores = suppressed_scores(
-            backbone,
-            plan.site(prompt),
-            prompt.embeddings,
-            encoded,
-            subject.words,
-            masks,
-            plan.intervention(prompt),
-            subject.keys,
-            plan.config.eval_batch_size,
-        )
-        found.append(scores.argmax(2).numpy())
-        text = (
-            f"{subject.task.name}, prompt {number} of {len(subject.prompts)}: {len(encoded)} rows, {len(masks)} sets"
-        )
+    encoded, labels = subject.encode(plan.info), subject.split.labels
+
+    def read(masks: Mask) -> NDArray[np.int64]:
+        """Predictions `[M, S, n]`."""
+        started, found = time.perf_counter(), []
+        for prompt in subject.prompts:
+            asked = (plan.site(prompt), prompt.embeddings, encoded, subject.words, masks, plan.intervention(prompt))
+            scores = suppressed_scores(backbone, *asked, subject.keys, plan.config.eval_batch_size)
+            found.append(scores.argmax(2).numpy())
+        text = f"{subject.task.name}: {len(found)} prompt(s), {len(encoded)} rows, {len(masks)} sets"
         job.say(f"{text}, {clock(time.perf_counter() - started)}")
-    return SetPredictions(
-        subject.task.name,
-        subject.own,
-        subject.split,
-        [prompt.fingerprint for prompt in subject.prompts],
-        np.stack(found),
+        return np.stack(found, axis=1)
+
+    sets, predictions = read_in_stages(
+        plan.sets, read, lambda answers: float((answers == labels).mean()), upward=plan.config.keep
     )
+    prompts = [prompt.fingerprint for prompt in subject.prompts]
+    name, own = subject.task.name, subject.own
+    return SetPredictions(name, own, subject.split, prompts, predictions.swapaxes(0, 1), sets)
 
 
 def _record(plan: SuppressPlan, job: Job, measured: list[SetPredictions], report: SuppressionReport) -> None:
     run = job.run
     run.metrics({**report.metrics, "seconds": job.seconds})
-    run.parquet(pd.concat([one.rows(plan.sets) for one in measured], ignore_index=True), ROWS)
+    run.parquet(pd.concat([one.rows() for one in measured], ignore_index=True), ROWS)
     label = f"top neurons {'kept' if plan.config.keep else 'suppressed'}, % of {plan.config.ranking}"
     run.figure(suppression_curves(report.panels(), label), FIGURE)
     run.note(report.finding())

@@ -8,6 +8,7 @@ from skillneurons.commands.config import ComputeConfig, Rates, check_differ, rat
 from skillneurons.errors import InputError
 from skillneurons.neurons.intervention import Kind, Positions
 from skillneurons.neurons.selection import Ranking
+from skillneurons.stats.control_sets import least_sets
 
 
 class SuppressConfig(ComputeConfig):
@@ -16,12 +17,19 @@ class SuppressConfig(ComputeConfig):
     prompts: str = Field(description="runs:/<tune run>, models:/<name>@<alias> or folders, with commas; one task")
     neurons: str = Field(description="runs:/<discover run>, or a neurons folder; of the same backbone")
     task: str | None = Field(None, description="whose test rows; else the prompts' own task")
-    rates: Rates = Field((0, 1, 3, 5, 7, 9, 11, 13, 15), description="percent of neurons suppressed")
+    rates: Rates = Field(
+        (0, 1, 5, 15), description="percent of neurons suppressed; of the paper 0,1,3,5,7,9,11,13,15"
+    )
     kind: Kind = Field("zero", description="zero; mean (of the baseline); noise (added); resample (another row's)")
     positions: Positions = Field("all", description="all, or prompt: those of the neurons' site alone")
     ranking: Ranking = Field("layer", description="the top of each layer, or of all layers together: global")
     keep: bool = Field(False, description="suppress all neurons but the top ones")
-    controls: int = Field(10, ge=1, description="K, random sets with as many neurons in each layer")
+    controls: int | None = Field(
+        None,
+        ge=1,
+        description="K, random sets a rate; else as many as a rank test over the rates needs (3 rates: 59)",
+    )
+    margin: float = Field(3.0, gt=0, lt=100, description="points within which a difference counts as none")
     sigma: float = Field(0.1, gt=0, allow_inf_nan=False, description="for kind=noise: its standard deviation")
     other_tasks: str | None = Field(None, description="prompts of other tasks, scored under the same sets")
     seed: int = Field(0, ge=0, description="of random sets, noise, resampling and the bootstrap")
@@ -38,11 +46,16 @@ class SuppressConfig(ComputeConfig):
             raise InputError(must, "positions=all", "Add positions=prompt.")
         return self
 
+    @property
+    def random_sets(self) -> int:
+        """K: as asked, or what the rates between none and all need."""
+        return self.controls or least_sets(max(1, sum(0 < rate < 100 for rate in self.rates)))
+
     def deciding(self) -> dict[str, Any]:
         """The values that decide the outcome; prompts, neurons and tasks enter an address by fingerprint."""
-        values = self.model_dump(include={"kind", "positions", "ranking", "keep", "controls", "seed"})
+        values = self.model_dump(include={"kind", "positions", "ranking", "keep", "margin", "seed"})
         noise = {"sigma": self.sigma} if self.kind == "noise" else {}
-        return {**values, **noise, "rates": sorted(self.rates)}
+        return {**values, **noise, "controls": self.random_sets, "rates": sorted(self.rates)}
 
 
 CONFIG = SuppressConfig

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from skillneurons.stats.control_sets import Contrast
-from skillneurons.stats.intervals import SIGNIFICANT, Ranged
+from skillneurons.stats.control_sets import Contrast, least_sets
+from skillneurons.stats.intervals import Ranged
 from skillneurons.stats.mcnemar import tango
+from skillneurons.stats.skill_test import Skill
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Effect:
         rate: percent.
         neurons: how many are suppressed.
         intact: with none suppressed.
+        known: whether there is skill to lose.
         skill: with the skill neurons suppressed (or all others, where they are kept).
         against: beside random sets, corrected over the rates; None where there is none to draw.
     """
@@ -33,6 +35,7 @@ class Effect:
     rate: float
     neurons: int
     intact: Ranged
+    known: Skill
     skill: Ranged
     against: Contrast | None
 
@@ -52,6 +55,7 @@ class Effect:
             "majority": self.majority,
             "prompts": self.prompts,
             **self.intact.columns("intact_accuracy", "intact"),
+            **self.known.columns("intact_balanced_accuracy", "intact_balanced"),
             **self.skill.columns("skill_accuracy", "skill"),
         }
         if self.against is None:
@@ -61,58 +65,60 @@ class Effect:
             **a.control.columns("random_accuracy", "random"),
             "random_sets": a.sets,
             **a.difference.columns("difference"),
-            "p": a.p_value,
-            "holm_p": a.holm_p,
-            "another_set_p": a.another_set_p,
-            "holm_another_set_p": a.holm_another_p,
             "rank_p": a.rank_p,
             "rank_p_floor": a.rank_floor,
+            "holm_p": a.holm_p,
         }
 
 
-def finding(title: str, how: str, keep: bool, effects: Sequence[Effect]) -> str:
+def finding(title: str, how: str, keep: bool, effects: Sequence[Effect], margin: float) -> str:
     """What was found, in words, chance included; the own task's effects stand first."""
     first = effects[0]
     several = first.prompts > 1
     head = (
         f"**{title}** ({how}): untouched, {first.prompts} prompt{'s are' if several else ' is'} right on "
-        f"{first.intact.text} of the test rows (n={first.n}, majority rate {first.majority:.1%})."
+        f"{first.intact.text} of the test rows (n={first.n}, majority rate {first.majority:.1%}; {first.known.said})."
     )
-    return " ".join([head, verdict(keep, [effect for effect in effects if effect.own]), *_others(effects)])
+    own = verdict(keep, [effect for effect in effects if effect.own], margin)
+    return " ".join([head, own, *_others(effects)])
 
 
-def verdict(keep: bool, effects: Sequence[Effect]) -> str:
+def verdict(keep: bool, effects: Sequence[Effect], margin: float) -> str:
     """Whether the model needs these neurons, from the own task's effects.
 
     Args:
         keep: whether all but the top neurons were suppressed.
         effects: at least one of them beside random sets.
+        margin: a difference within it counts as none.
     """
     tested = [(effect, effect.against) for effect in effects if effect.against]
     strongest = _strongest([effect for effect, _ in tested])
-    gap = effects[0].intact.value - effects[0].majority
-    if effects[0].intact.low <= effects[0].majority:
-        return f"{_at_chance(effects[0])} Strongest difference {compared(strongest)}."
-    if needed := [effect for effect, a in tested if a.significant and (effect.difference > 0) == keep]:
-        return _needed(keep, needed, len(tested))
-    if contrary := [effect for effect, a in tested if a.significant]:
-        which = "Random neurons alone carry the task better" if keep else "Random neurons are needed more"
-        return f"**The other way round**: {which.lower()} than these: {compared(_strongest(contrary))}."
-    if all(a.sets < 2 for _, a in tested):
-        return f"**No verdict**: one random set does not say how far such sets lie apart. {compared(strongest)}."
-    # where no answer changes resampling shows no spread, and yet so many rows leave room for some
-    room = max(min(a.difference.half for _, a in tested), tango(0, 0, effects[0].n).high)
-    if room >= gap:
+    if not effects[0].known.shown:
         return (
-            f"**Too few rows**: even a fall to the majority rate ({100 * gap:.1f} points) would lie within the "
-            f"interval, ±{100 * room:.1f} points at best. Strongest difference {compared(strongest)}."
+            f"**Cannot tell**: no skill is shown that could be lost ({effects[0].known.said}, by permuted labels). "
+            f"Strongest difference {compared(strongest)}."
         )
-    off = strongest.against is not None and strongest.against.holm_p < SIGNIFICANT
-    apart = "; off the average random set, yet random sets lie as far apart" if off else ""
-    what = "these neurons alone carry the task better" if keep else "the model needs these neurons more"
+    if needed := [effect for effect, a in tested if a.significant]:
+        return _needed(keep, needed, len(tested))
+    least = least_sets(len(tested))
+    if planned := [a for _, a in tested if 1 / a.rank_floor < least + 1 - 1e-9]:
+        return (
+            f"**Cannot tell**: {round(1 / planned[0].rank_floor) - 1} random sets are too few for a test at "
+            f"{len(tested)} rates, which takes {least} (controls={least}). Strongest {compared(strongest)}."
+        )
+    # where no answer changes resampling shows no spread, and yet so many rows leave room for some
+    still = tango(0, 0, effects[0].n).high
+    room = max(still, *(max(abs(a.difference.low), abs(a.difference.high)) for _, a in tested))
+    what = "these neurons alone carry the task" if keep else "the model needs these neurons"
+    more = "better" if keep else "more"
+    if room <= margin:
+        return (
+            f"**No difference** from random neurons within {100 * margin:g} points, at any rate: all intervals lie "
+            f"within {100 * room:.1f} points. Strongest {compared(strongest)}."
+        )
     return (
-        f"**No evidence** that {what} than random ones: strongest {compared(strongest)}{apart}. Differences below "
-        f"{100 * room:.1f} points cannot be seen with these rows."
+        f"**Cannot tell** whether {what} {more} than random ones: strongest {compared(strongest)}. With these rows "
+        f"and sets the difference may be as large as {100 * room:.1f} points; {100 * margin:g} would count as none."
     )
 
 
@@ -121,36 +127,15 @@ def compared(effect: Effect) -> str:
     a = effect.against
     if a is None:
         return f"at {effect.rate:g}%: {effect.skill.text}, no random set to draw"
-    return (
-        f"at {effect.rate:g}%: {effect.skill.text} against {a.control.value:.1%} with random sets (lowest "
-        f"{a.control.lowest:.1%}, highest {a.control.highest:.1%} of {a.sets}), {a.difference.points}, "
-        f"Holm p {a.holm_p:.2g}{a.another}, rank p {a.rank_p:.2g} "
-        f"(floor {a.rank_floor:.2g})"
-    )
-
-
-def _at_chance(effect: Effect) -> str:
-    """Why nothing follows where the untouched accuracy is not above the majority rate beyond its interval."""
-    value, gap = effect.intact.value, effect.intact.value - effect.majority
-    if gap <= 0:
-        return (
-            "**Nothing to lose**: that is not above the majority rate, so suppression can take nothing away and says "
-            "nothing about the neurons."
-        )
-    rows = max(effect.n + 1, round(1.96**2 * value * (1 - value) / gap**2))
-    return (
-        "**Too few rows**: that is not above the majority rate beyond its interval, so it is open whether "
-        f"suppression could take anything away; at this accuracy it takes about {rows:,} rows to know."
-    )
+    return f"at {effect.rate:g}%: {effect.skill.text}, {a.told}"
 
 
 def _needed(keep: bool, needed: Sequence[Effect], tested: int) -> str:
     what = "These neurons alone carry the task better than random ones" if keep else "The model needs these neurons"
     rates = ", ".join(f"{effect.rate:g}%" for effect in needed)
     return (
-        f"**{what}**: at {rates} ({len(needed)} of {tested} rates) the difference from random sets is beyond chance, "
-        "by the bootstrap over rows and sets and by how far the sets lie apart (both Holm over rates). Strongest "
-        f"{compared(_strongest(needed))}."
+        f"**{what}**: at {rates} ({len(needed)} of {tested} rates) by the rank among random sets (Holm over rates). "
+        f"Strongest {compared(_strongest(needed))}."
     )
 
 

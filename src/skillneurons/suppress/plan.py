@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-import numpy as np
 import torch
 
 from skillneurons import fingerprints
@@ -20,14 +19,13 @@ from skillneurons.commands.evaluated_task import (
 from skillneurons.errors import InputError, listed
 from skillneurons.neurons.intervention import Intervention, Sets, sets_at
 from skillneurons.neurons.scores import Neurons
-from skillneurons.neurons.selection import Mask
 from skillneurons.neurons.sites import Site, site_of
 from skillneurons.prompts.predictor import find_backbone
 from skillneurons.prompts.soft_prompt import SoftPrompt
 from skillneurons.seeds import mix
 from skillneurons.suppress.config import SuppressConfig
 
-METHOD_VERSION = 2
+METHOD_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -63,15 +61,12 @@ class SuppressPlan:
         """The sets at each rate, in rising order."""
         c = self.config
         ranking = self.neurons.ranking
-        return tuple(sets_at(ranking, rate, c.ranking, c.controls, c.seed, c.keep) for rate in sorted(c.rates))
+        return tuple(sets_at(ranking, rate, c.ranking, c.random_sets, c.seed, c.keep) for rate in sorted(c.rates))
 
     @property
-    def masks(self) -> Mask:
-        """All sets `[M, L, F]`: none first, then at each rate skill and controls."""
-        parts = [np.zeros((1, *self.neurons.shape), dtype=np.bool_)]
-        for one in self.sets:
-            parts += [one.skill[None], *([] if one.controls is None else [one.controls])]
-        return np.concatenate(parts)
+    def most_sets(self) -> int:
+        """How many sets are read if no test is stopped, the untouched model among them."""
+        return 1 + sum(1 + (0 if one.controls is None else len(one.controls)) for one in self.sets)
 
     def site(self, prompt: SoftPrompt) -> Site:
         """The neurons' site under a prompt."""

@@ -17,6 +17,7 @@ from skillneurons.plots.style import Dose, DosePanel
 from skillneurons.stats.cluster_bootstrap import Clusters
 from skillneurons.stats.control_sets import contrast, corrected
 from skillneurons.stats.paired_accuracy import clustered_share
+from skillneurons.stats.skill_test import skill
 from skillneurons.suppress.effects import Effect, finding
 
 INTACT, SKILL = "none", "skill"
@@ -32,6 +33,7 @@ class SetPredictions:
         split: the n rows.
         prompts: their fingerprints.
         predictions: `[S, M, n]`.
+        sets: what was suppressed at each rate, with the random sets that were read.
         clusters: rows made from one original; else each by itself.
     """
 
@@ -40,6 +42,7 @@ class SetPredictions:
     split: Split
     prompts: Sequence[str]
     predictions: NDArray[np.int64]
+    sets: Sequence[Sets]
     clusters: Clusters | None = None
 
     @property
@@ -47,30 +50,33 @@ class SetPredictions:
         """`[S, M, n]`."""
         return np.asarray(self.predictions == self.split.labels)
 
-    def rows(self, sets: Sequence[Sets]) -> pd.DataFrame:
+    def rows(self) -> pd.DataFrame:
         """One line a prompt, set and row: enough to compute every number again."""
-        rates, names = zip(*_names(sets), strict=True)
+        rates, names = zip(*_names(self.sets), strict=True)
         prompts, chosen = {"prompt": self.prompts}, {"rate": rates, "suppressed": names}
         frame = self.split.predictions(self.predictions, prompts, chosen).assign(correct=self.correct.ravel())
         frame.insert(0, "task", self.task)
         return frame
 
-    def effects(self, sets: Sequence[Sets], seed: int) -> list[Effect]:
-        """At each rate, corrected over the rates by Holm's method."""
-        effects = list(self._effects(sets, seed))
+    def effects(self, seed: int, keep: bool = False) -> list[Effect]:
+        """At each rate, corrected over the rates by Holm's method; with `keep` the skill neurons alone are left."""
+        effects = list(self._effects(seed, keep))
         against = corrected([effect.against for effect in effects])
         return [replace(effect, against=one) for effect, one in zip(effects, against, strict=True)]
 
-    def _effects(self, sets: Sequence[Sets], seed: int) -> Iterator[Effect]:
+    def _effects(self, seed: int, keep: bool) -> Iterator[Effect]:
         correct, place = self.correct, 1
         facts = (self.task, self.own, len(self.split), self.split.majority_rate, len(self.prompts))
         rows = self.clusters or Clusters.single(len(self.split))
         intact = clustered_share(correct[:, 0], rows)
-        for one in sets:
-            skill, count = correct[:, place], 0 if one.controls is None else len(one.controls)
+        known = skill(self.predictions[:, 0], self.split.labels, rows, seed)
+        for one in self.sets:
+            ours, count = correct[:, place], 0 if one.controls is None else len(one.controls)
             controls = correct[:, place + 1 : place + 1 + count].swapaxes(0, 1)
-            against = contrast(skill, controls, seed, clusters=rows) if count else None
-            yield Effect(*facts, one.rate, one.size, intact, clustered_share(skill, rows), against)
+            against = None
+            if count:
+                against = contrast(ours, controls, seed, clusters=rows, upward=keep, planned=one.planned)
+            yield Effect(*facts, one.rate, one.size, intact, known, clustered_share(ours, rows), against)
             place += 1 + count
 
 
@@ -82,6 +88,7 @@ class SuppressionReport:
         title: task and backbone.
         how: the change in words; `kind` is the intervention by name.
         keep: whether all but the top neurons were suppressed.
+        margin: differences within it, as a fraction, count as none.
         effects: every task at every rate, the own task first, rates rising.
     """
 
@@ -89,6 +96,7 @@ class SuppressionReport:
     how: str
     kind: str
     keep: bool
+    margin: float
     effects: Sequence[Effect]
 
     @property
@@ -112,7 +120,7 @@ class SuppressionReport:
         """For the terminal; a section a task."""
         table = Table(title=self.title, caption=self.how)
         verb = "kept" if self.keep else "to 0" if self.kind == "zero" else "changed"
-        names = (f"skill {verb}", f"random {verb}", "difference", "Holm p", "p, one\nmore set", "rank p")
+        names = (f"skill {verb}", f"random {verb}", "difference", "rank p", "Holm p")
         for column in ("rate\nneurons", *names):
             table.add_column(column)
         for task in dict.fromkeys(effect.task for effect in self.effects):
@@ -131,7 +139,7 @@ class SuppressionReport:
 
     def finding(self) -> str:
         """What was found, in words, chance included."""
-        return finding(self.title, self.how, self.keep, self.effects)
+        return finding(self.title, self.how, self.keep, self.effects, self.margin)
 
 
 def _names(sets: Sequence[Sets]) -> Iterator[tuple[float, str]]:
@@ -146,12 +154,17 @@ def _names(sets: Sequence[Sets]) -> Iterator[tuple[float, str]]:
 def _cells(e: Effect) -> tuple[str, ...]:
     first = (f"{e.rate:g}%\n{e.neurons}", e.skill.lines)
     if e.against is None:
-        return (*first, "none to draw", "", "", "", "")
+        return (*first, "none to draw", "", "", "")
     a = e.against
     random = f"{a.control.value:.1%}\n{a.control.lowest:.1%} to {a.control.highest:.1%}"
     difference = a.difference.points.replace(" points [", "\n\\[")
-    tests = (f"{a.holm_p:.2g}", f"{a.holm_another_p:.2g}", f"{a.rank_p:.2g}\nfloor {a.rank_floor:.2g}")
-    return (*first, random, difference, *tests)
+    return (
+        *first,
+        f"{random}\nof {a.sets}",
+        difference,
+        f"{a.rank_p:.2g}\nfloor {a.rank_floor:.2g}",
+        f"{a.holm_p:.2g}",
+    )
 
 
 def panel(effects: Sequence[Effect]) -> DosePanel:

@@ -101,8 +101,11 @@ def associations(
         tasks, transfer = _square(found, names)
         if len(tasks) < 3:
             continue
+        family = {line.source: line.source_family for line in found}
         for what, matrix in _beside(tasks, found, similarities):
-            one = mantel(symmetrised(transfer), matrix, orders, seed)
+            # of the family itself nothing is left within families
+            groups = None if what is Beside.FAMILY else [family[task] for task in tasks]
+            one = mantel(symmetrised(transfer), matrix, orders, seed, groups)
             made += [(scope, what, one)] if np.isfinite(one.value) else []
     return made
 
@@ -117,6 +120,8 @@ def association_row(scope: str, what: str, one: Association) -> dict[str, object
         **one.columns("spearman"),
         "spearman_p": one.p_value,
         "spearman_p_floor": one.p_floor,
+        "within_families_p": one.group_p,
+        "within_families_p_floor": one.group_floor,
         "orders": one.orders,
         "test": "every order of the tasks" if one.exact else "orders drawn",
     }

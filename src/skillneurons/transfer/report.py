@@ -9,7 +9,7 @@ import pandas as pd
 from rich.table import Table
 
 from skillneurons.errors import listed
-from skillneurons.stats.intervals import SIGNIFICANT
+from skillneurons.stats.intervals import passes
 from skillneurons.stats.mantel import Association
 from skillneurons.transfer.families import (
     ALL,
@@ -211,13 +211,16 @@ class TransferReport:
 
 
 def _correlated(what: str, one: Association) -> str:
-    if one.p_floor >= SIGNIFICANT:
+    within = "" if np.isnan(one.group_p) else f"; within families p {one.group_p:.2g} (floor {one.group_floor:.2g})"
+    if not passes(one.p_floor):
         verdict = "**Too few tasks** to tell whether transfer goes with"
-    elif one.p_value < SIGNIFICANT:
-        verdict = "**Transfer goes with**" if one.value > 0 else "**Transfer goes against**"
+    elif not passes(one.p_value):
+        verdict = "**Cannot tell** whether transfer goes with"
+    elif within and not passes(one.group_p):
+        verdict = "**Not told apart from families**: both may only share them, transfer and"
     else:
-        verdict = "**No evidence** that transfer goes with"
-    return f"{verdict} {what}: {_short(one)}"
+        verdict = "**Transfer goes with**" if one.value > 0 else "**Transfer goes against**"
+    return f"{verdict} {what}: {_short(one)}{within}"
 
 
 def _short(one: Association) -> str:

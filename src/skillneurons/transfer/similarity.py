@@ -93,10 +93,11 @@ def layer_spearman(a: Scores, b: Scores) -> float:
 
 
 def _ranked(one: Neurons, chosen: Chosen) -> Scores:
-    """Predictivities of some seeds, as `Neurons.ranking`; of all of them those that were reported."""
+    """Predictivities of some seeds `[L, F]`, or `[K, L, F]`; of all of them those that were reported."""
     if chosen is None or len(chosen) == one.seed_predictivity.shape[1]:
-        return np.asarray(one.ranking, dtype=np.float64)
-    found = one.seed_predictivity[:, list(chosen)].mean(axis=1, dtype=np.float64)
+        found = np.asarray(one.predictivity, dtype=np.float64)
+    else:
+        found = one.seed_predictivity[:, list(chosen)].mean(axis=1, dtype=np.float64)
     return np.asarray(found[0] if len(found) == 1 else found)
 
 
