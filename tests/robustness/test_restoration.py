@@ -247,6 +247,22 @@ def test_what_random_sets_do_too_is_nothing():
     assert among[0].startswith("**Cannot tell**"), "one more of very different random sets"
 
 
+def test_a_share_that_is_not_known_shows_nothing():
+    """Margins that hardly tell which way to go: beyond random sets, and yet of no known share of the loss."""
+    rng = np.random.default_rng(5)
+    labels = np.arange(60) % 2
+    start, goal = (scores_of(labels) + rng.normal(0, 1, (60, 2)) for _ in range(2))
+    moved = start + 0.3 * (scores_of(labels) - scores_of(1 - labels))
+    sets = start + rng.normal(0, 0.01, (39, 1, 60, 2))
+    patched = [Patched(5, 1, moved[None].astype(np.float32), sets.astype(np.float32))]
+    of = (patched, labels, Clusters.single(60))
+    both = judged({way: restoration_effects(way, start[None], goal[None], *of) for way in DIRECTIONS}, 5)
+    assert np.isnan(both["restore"][0].margin_returned.value)
+    assert both["restore"][0].margin_against.significant
+    pair = compare(np.ones((1, 60)), np.zeros((1, 60)), Clusters.single(60), 2)
+    assert verdict(both, (), pair, 0.03)[0].startswith("**Cannot tell**")
+
+
 def test_nothing_to_restore():
     for lost, n in ((0, 100), (0.02, 50)):
         assert judgement(1, 1, n=n, lost=lost)[0].startswith("**Nothing to restore**")

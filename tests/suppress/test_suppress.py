@@ -29,7 +29,8 @@ from skillneurons.tracking.runs import Tracking
 from tracked import artifact, client, refusal, runs
 
 RATES, K, N = (0.0, 5.0, 20.0), 4, 33
-ASKED = {"rates": "20,0,5", "controls": str(K), "max_eval_rows": str(N), "device": "cpu", "seed": "3"}
+ROWS = {"max_eval_rows": str(N), "device": "cpu", "seed": "3"}
+ASKED = {"rates": "20,0,5", "controls": str(K), "kind": "zero", "positions": "all", **ROWS}
 
 
 def some_neurons(prompts: list[SoftPrompt], layers: int = 3, width: int = tiny_models.FFN, **card: object) -> Neurons:

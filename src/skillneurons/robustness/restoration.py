@@ -278,11 +278,15 @@ def _room(one: Restored, pair: PairedAccuracy) -> float:
 
 
 def _judgement(one: Restored, pair: PairedAccuracy, margin: float) -> Judgement:
-    """Shown by the margin's rank among random sets, unless the accuracy says that it is too little to count."""
+    """Shown by the margin's rank among random sets, unless the accuracy says that it is too little to count.
+
+    A share that is not known, because the way to go is hardly known itself, shows nothing.
+    """
     assert one.margin_against is not None
     if _room(one, pair) <= margin:
         return Judgement.ABSENT
-    return Judgement.SHOWN if one.margin_against.significant else Judgement.OPEN
+    shown = one.margin_against.significant and one.margin_returned.low > 0
+    return Judgement.SHOWN if shown else Judgement.OPEN
 
 
 def _word(name: str, judgement: Judgement, one: Restored) -> str:

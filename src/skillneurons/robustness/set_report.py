@@ -207,6 +207,7 @@ class SetReport:
         """Of clean and adversarial rankings, beside what as many clean rows would give."""
         held = self.main.consistency
         shared, whole = held.overlap[self.primary], held.agreement
+        known = "unknown" if isnan(whole.corrected) else f"{whole.corrected:.2f}"
         lost = whole.lost
         if lost is None:
             told = "**Cannot tell** whether rankings are inconsistent: too few clean test rows for a ceiling"
@@ -216,7 +217,7 @@ class SetReport:
             told = "No inconsistency beyond what so few rows give by themselves"
         return (
             f"{told}: Spearman {whole.estimate.value:.2f}, ceiling {_ceiling(whole.ceiling, '.2f')}, permuted labels "
-            f"{whole.null_low:.2f} to {whole.null_high:.2f}, without the rows' noise {whole.corrected:.2f}; overlap "
+            f"{whole.null_low:.2f} to {whole.null_high:.2f}, without the rows' noise {known}; overlap "
             f"of the top {self.primary:g}% {shared.estimate.value:.1%}, ceiling {_ceiling(shared.ceiling, '.1%')}, "
             f"by chance {shared.estimate.chance:.1%}."
         )
@@ -264,4 +265,5 @@ class Suppressed:
 def _ceiling(found: Ceiling, form: str) -> str:
     if isnan(found.value):
         return "unknown"
-    return f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}}, p {found.p_value:.2g})"
+    p = "below 0.0001" if found.p_value < 1e-4 else f"{found.p_value:.2g}"  # of a normal tail: no digits beyond
+    return f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}}, p {p})"

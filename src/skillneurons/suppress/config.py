@@ -20,8 +20,8 @@ class SuppressConfig(ComputeConfig):
     rates: Rates = Field(
         (0, 1, 5, 15), description="percent of neurons suppressed; of the paper 0,1,3,5,7,9,11,13,15"
     )
-    kind: Kind = Field("zero", description="zero; mean (of the baseline); noise (added); resample (another row's)")
-    positions: Positions = Field("all", description="all, or prompt: those of the neurons' site alone")
+    kind: Kind = Field("mean", description="mean (of the baseline); zero; noise (added); resample (another row's)")
+    positions: Positions = Field("prompt", description="prompt: those of the neurons' site alone; or all")
     ranking: Ranking = Field("layer", description="the top of each layer, or of all layers together: global")
     keep: bool = Field(False, description="suppress all neurons but the top ones")
     controls: int | None = Field(
