@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from spared import spare_what_repeats
 
+ROOT = Path(__file__).resolve().parents[1]
 POLL_SECONDS = 0.02
 CLOSE_SECONDS = 5
 
@@ -98,7 +99,9 @@ class Nursery:
     def __init__(self, env: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair()
         command = [sys.executable, __file__, str(theirs.fileno())]
-        found_here = {"PYTHONPATH": os.pathsep.join(sys.path)}  # a module of the tests can be run too
+        # modules of the tests can be run too; a served prompt that was loaded here brings another copy of the package
+        here = [path for path in sys.path if Path(path).is_relative_to(ROOT) and ".venv" not in path]
+        found_here = {"PYTHONPATH": os.pathsep.join(here)}
         self._process = subprocess.Popen(command, env={**env, **found_here}, pass_fds=[theirs.fileno()])
         theirs.close()
         self._socket, self._heard = ours, b""

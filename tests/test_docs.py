@@ -9,12 +9,16 @@ from conftest import ROOT
 from skillneurons import storage
 from skillneurons.data import splits
 from skillneurons.declarations import parse
+from skillneurons.neurons.staged_sets import STAGES
 from skillneurons.pretrain.corpus import texts
 from skillneurons.pretrain.recipe import read_recipe
+from skillneurons.robustness import ceiling
 from skillneurons.search import figures, study
 from skillneurons.search.config import SearchConfig
 from skillneurons.search.space import read_space
 from skillneurons.stats import cluster_bootstrap, mantel
+from skillneurons.stats.control_sets import least_sets
+from skillneurons.stats.neuron_tests import LEAST_PERMUTATIONS
 from skillneurons.tracking import runs
 
 NUMBERS = {"three": 3, "four": 4, "eight": 8, "a tenth": 0.1}
@@ -37,7 +41,15 @@ STATED = [
     ),
     ("docs/method.md", r"\(r=(\d+), η=(\d+) by default\)", [PRUNER.first_rung, PRUNER.factor]),
     ("docs/method.md", r"from ([\d,]+) bootstrap samples of rows \*and\* sets", [cluster_bootstrap.RESAMPLES]),
-    ("docs/method.md", r"\(floor 2/([\d,]+)\)", [cluster_bootstrap.RESAMPLES + 1]),
+    ("docs/method.md", r"read in stages \((\d+), (\d+), K\)", list(STAGES)),
+    (
+        "docs/method.md",
+        r"takes K = 20 a rate less one \((\d+) for three rates, (\d+) for the paper's eight\)",
+        [least_sets(3), least_sets(8)],
+    ),
+    ("docs/method.md", r"a draw would take more than ([\d.]+) of the clean rows", [ceiling.MOST]),
+    ("docs/method.md", r"agrees with itself imperfectly\. (\d+) times, each original", [ceiling.DRAWS]),
+    ("docs/method.md", r"R is (\d+) at least", [LEAST_PERMUTATIONS]),
     ("docs/method.md", r"sign flips of whole originals, ([\d,]+) of them", [cluster_bootstrap.FLIPS]),
     ("docs/method.md", r"all T! orders up to (\w+) tasks", [mantel.EXACT]),
     ("docs/method.md", r"PED-ANOVA over the complete trials \([^)]*\), drawn from (\w+) on", [figures.FEW]),

@@ -8,7 +8,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 from test_similarity import neurons
 
 from skillneurons.discover.random_baseline import beyond_random
-from skillneurons.discover.report import finding
+from skillneurons.discover.report import finding, signatures
 
 N, L, F = 300, 2, 50
 
@@ -75,3 +75,12 @@ def facts(one):
 def test_the_finding_says_what_belongs_to_the_prompts(other, prompts, said):
     one = facts(discovery(np.full((L, F), 0.85), np.full((L, F), other), 5, prompts))
     assert said in finding(one)
+
+
+def test_no_neuron_beyond_chance_is_flagged():
+    one = facts(discovery(np.full((L, F), 0.5), np.full((L, F), 0.5), 6))
+    nothing = replace(one, q_value=np.ones((1, L, F)), family_p=np.ones((1, L, F)))
+    assert signatures(nothing) == ["low predictivity"]
+    some = np.ones((1, L, F))
+    some[0, 1, 3] = 0.01
+    assert signatures(replace(nothing, q_value=some)) == signatures(replace(nothing, family_p=some)) == []

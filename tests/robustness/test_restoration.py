@@ -178,6 +178,7 @@ def judgement(
     allowed: float = 0.03,
     rivals: tuple[Rival, ...] = (),
     sets: int = 39,
+    originals: int | None = None,
 ) -> list[str]:
     """Claims about n rows of which an attack turns a share: patching turns shares of these back, or turns them."""
     rng = np.random.default_rng(0)
@@ -199,7 +200,7 @@ def judgement(
         patched = [Patched(5, 9, answers(share), random), Patched(ALL, 99, to, None)]
         both[way] = restoration_effects(way, from_, to, patched, labels, Clusters.single(n))
     pair = compare(clean.argmax(-1) == labels, start.argmax(-1) == labels, Clusters.single(n), 2)
-    return verdict(judged(both, 5), rivals, pair, allowed)
+    return verdict(judged(both, 5), rivals, replace(pair, originals=originals or n), allowed)
 
 
 def test_both_directions_make_the_verdict():
@@ -225,6 +226,10 @@ def test_more_than_random_neurons_do_but_too_little_to_count_is_not_sufficient()
     assert judgement(restored=0.03, corrupted=0.03, n=400, allowed=0.005)[0].startswith(
         "**The skill neurons are sufficient for 3%"
     )
+    # too little by its interval, and yet so few originals that more cannot be excluded
+    few = judgement(restored=0.03, corrupted=0.03, n=400, allowed=0.05, originals=40)
+    assert "rank p 0.025 (Holm 0.05)" in few[1]
+    assert few[0].startswith("**Cannot tell**")
 
 
 def test_neither_is_said_only_where_a_difference_is_excluded():

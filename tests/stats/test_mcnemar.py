@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar  # type: ignore[import-untyped]
+from statsmodels.stats.contingency_tables import cochrans_q, mcnemar  # type: ignore[import-untyped]
 
-from skillneurons.stats.mcnemar import McNemar, mcnemar_exact
+from skillneurons.stats.mcnemar import McNemar, cochran, mcnemar_exact
 
 
 def paired_rows(both: int, only_a: int, only_b: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -119,3 +119,22 @@ def test_the_exact_test_rejects_a_true_null_at_most_5_percent_of_the_time() -> N
 def test_mcnemar_refuses_rows_that_do_not_pair(a: list[Any], b: list[Any]) -> None:
     with pytest.raises(ValueError, match="same rows in the same order"):
         mcnemar_exact(a, b)
+
+
+def test_cochrans_q_is_statsmodels_and_of_two_prompts_mcnemars():
+    rng = np.random.default_rng(0)
+    correct = rng.random((4, 80)) < np.array([0.5, 0.6, 0.7, 0.75])[:, None]
+    assert cochran(correct) == pytest.approx(cochrans_q(correct.T).pvalue)
+    two = correct[[0, 3]]
+    (a, b), (not_a, not_b) = two, ~two
+    table = [[(a & b).sum(), (a & not_b).sum()], [(not_a & b).sum(), (not_a & not_b).sum()]]
+    assert cochran(two) == pytest.approx(mcnemar(table, exact=False, correction=False).pvalue)
+    assert cochran(np.stack([correct[0]] * 3)) == 1
+
+
+def test_seeds_that_differ_by_rows_alone_are_called_different_as_often_as_the_level_says():
+    rng, flagged = np.random.default_rng(1), 0
+    for _ in range(400):
+        level = rng.beta(4, 2, 200)  # rows of different difficulty, the same for all seeds
+        flagged += cochran(rng.random((5, 200)) < level) <= 0.05
+    assert flagged / 400 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)

@@ -1,5 +1,7 @@
 """What a finished tuning or search says of its seeds: intervals end where an accuracy can be."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,7 @@ def summary(*right: int) -> Summary:
             seconds=1.0,
             train_curve=[],
             dev_curve=[],
+            right=np.packbits(np.arange(N) < count).tobytes().hex(),
         )
         for seed, count in enumerate(right)
     ]
@@ -78,3 +81,21 @@ def test_the_interval_of_a_difference_ends_at_1():
     assert metrics["test/difference"] == pytest.approx(np.mean([1.0, 1.0, 0.55]))
     assert metrics["test/difference_high"] == 1.0
     assert "+100.0%]" in verdict([40, 40, 30], [0, 0, 8]).finding()
+
+
+def test_seeds_that_differ_by_more_than_the_rows_explain_are_flagged():
+    apart, alike = summary(36, 20, 30), summary(30, 30, 30)
+    assert apart.results[0].correct.tolist() == [True] * 36 + [False] * 4
+    assert apart.signatures == ["sensitive to the seed"]
+    assert "**Sensitive to the seed**: seeds differ by more than rows explain (Cochran's Q, p " in apart.finding()
+    assert alike.signatures == []
+    assert "Sensitive" not in alike.finding()
+    assert summary(30).seeds_differ is None
+    older = replace(apart, results=[replace(result, right="") for result in apart.results])
+    assert older.seeds_differ is None
+
+
+def test_one_class_for_every_row_is_flagged():
+    one = summary(30, 30)
+    fallen = replace(one.results[0], test=replace(one.results[0].test, collapsed=True))
+    assert replace(one, results=[fallen, one.results[1]]).signatures == ["collapse"]

@@ -19,7 +19,7 @@ from skillneurons.tune.plan import TunePlan
 # enough to tell skill from chance, small enough for minutes on two cores; each stage by itself has more
 BASELINE_ROWS, COUNTED_ROWS, TEST_ROWS = 1_000, 1_000, 300
 RATES = (0, 1, 5, 15)
-ATTACKED_ROWS, ATTACKED_RATES = 160, (5,)
+ATTACKED_ROWS, ATTACKED_RATES = 240, (5,)
 
 
 class Main(EntryPoint[TunePlan]):

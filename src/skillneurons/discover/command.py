@@ -177,6 +177,7 @@ def _record(plan: DiscoverPlan, run: Run, neurons: Neurons, rows: pd.DataFrame, 
         run.table(report.specificity_table(found), "specificity.json")
         run.figure(specificity_matrix(found), "figures/specificity.png")
     run.note(said)
+    run.signatures(report.signatures(neurons))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "neurons"
         neurons.save(folder)

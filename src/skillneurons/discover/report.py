@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from skillneurons.commands.signatures import Signature
 from skillneurons.discover.figures import specificity_by_layer
 from skillneurons.discover.random_baseline import beyond_random
 from skillneurons.discover.stability import agreements
 from skillneurons.neurons.scores import SIGNS, Neurons
 from skillneurons.neurons.selection import top_neurons
-from skillneurons.stats.intervals import SIGNIFICANT, Estimate, mean_interval, wilson
+from skillneurons.stats.intervals import SIGNIFICANT, Estimate, mean_interval, passes, wilson
 
 SKILL_PERCENT = 5.0
 
@@ -48,6 +49,12 @@ def metrics(neurons: Neurons) -> dict[str, float]:
         name = what.replace("%", "").replace("@", "_at_").lower()
         named |= {f"stability/{name}": found.value, f"stability/{name}_chance": float(found.chance or 0.0)}
     return named
+
+
+def signatures(neurons: Neurons) -> list[Signature]:
+    """Low predictivity: no neuron is beyond chance, one by one or as the best of all."""
+    beyond = passes(float(neurons.q_value.min())) or passes(float(neurons.family_p.min()))
+    return [] if beyond else [Signature.LOW]
 
 
 def layers_table(neurons: Neurons) -> pd.DataFrame:

@@ -123,6 +123,7 @@ def _record(plan: RobustnessPlan, job: Job, report: RobustnessReport, measured: 
     for path, frame in tables.items():
         run.table(frame, path)
     run.note(finding)
+    run.signatures(report.signatures)
     if plan.others:
         _compare(run, tables[SUMMARY], plan.others, finding)
 

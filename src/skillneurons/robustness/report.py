@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from skillneurons.commands.signatures import Signature
 from skillneurons.neurons.selection import top_neurons
 from skillneurons.plots.style import DosePanel, suppression_curves
 from skillneurons.robustness import tables
@@ -51,6 +52,12 @@ class RobustnessReport:
             f"**{self.title}**: on clean test {share.text} (n={n}, majority rate {majority:.1%}; {known.said}).{told}"
         )
         return "\n\n".join([head, *(one.finding() for one in self.sets)])
+
+    @property
+    def signatures(self) -> list[Signature]:
+        """Inconsistency: on some set rankings agree less than as many clean rows would give."""
+        lost = any(one.main.consistency.agreement.lost for one in self.sets)
+        return [Signature.INCONSISTENT] if lost else []
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Path -> table."""

@@ -282,10 +282,13 @@ def _judgement(one: Restored, pair: PairedAccuracy, margin: float) -> Judgement:
 
     A share that is not known, because the way to go is hardly known itself, shows nothing.
     """
+    assert one.against is not None
     assert one.margin_against is not None
     if _room(one, pair) <= margin:
         return Judgement.ABSENT
-    shown = one.margin_against.significant and one.margin_returned.low > 0
+    gap = one.against.difference
+    little = max(abs(gap.low), abs(gap.high)) <= margin
+    shown = one.margin_against.significant and one.margin_returned.low > 0 and not little
     return Judgement.SHOWN if shown else Judgement.OPEN
 
 

@@ -70,6 +70,25 @@ def mcnemar_exact(a_correct: ArrayLike, b_correct: ArrayLike, confidence: float 
     return McNemar(only_a, only_b, n, min(1.0, 2 * tail), (only_a - only_b) / n, interval.low, interval.high)
 
 
+def cochran(correct: ArrayLike) -> float:
+    """P of several classifiers being right equally often on the same rows (Cochran 1950, Biometrika 37).
+
+    Chi-squared with S - 1 degrees of freedom. Rows on which all agree say nothing; where all are such p is 1.
+
+    Args:
+        correct: `[S, n]`, S >= 2.
+    """
+    from scipy.special import chdtrc
+
+    x = np.asarray(correct, dtype=np.float64)
+    seeds, columns, rows = len(x), x.sum(axis=1), x.sum(axis=0)
+    apart = float((rows * (seeds - rows)).sum())
+    if not apart:
+        return 1.0
+    q = (seeds - 1) * (seeds * float((columns**2).sum()) - float(columns.sum()) ** 2) / apart
+    return float(chdtrc(seeds - 1, q))
+
+
 def tango(only_a: float, only_b: float, n: int, confidence: float = 0.95) -> Estimate:
     """The difference a - b, and all that Tango's score test keeps (Statistics in Medicine 17, 1998, 891-908).
 

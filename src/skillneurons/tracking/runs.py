@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ CHILDREN = "skillneurons.children"
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 FINDING = "skillneurons.finding"  # where the note says more than that
+SIGNATURES = "skillneurons.signatures"  # signs of failure, or "none"
 TABLES = "mlflow.loggedArtifacts"  # by this the UI knows a JSON file for a table
 PAGE = 1000  # entries a request
 MAX_NAME = 250  # characters of a run's name that every kind of store holds
@@ -334,6 +335,10 @@ class Run:
         finite = [Metric(name, float(v), now, step) for name, v, step in points if abs(v) < float("inf")]
         for start in range(0, len(finite), 1000):
             self._client.log_batch(self.id, metrics=finite[start : start + 1000])
+
+    def signatures(self, found: Sequence[str]) -> None:
+        """Signs of failure, as a column of the list of runs."""
+        self.tags({SIGNATURES: ", ".join(found) or "none"})
 
     def note(self, markdown: str) -> None:
         """The description shown on the run's page."""

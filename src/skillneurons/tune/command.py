@@ -168,6 +168,7 @@ def _record(run: Run, summary: Summary) -> None:
     run.figure(accuracy_by_seed(summary.bars(), summary.results[0].test.majority, title), "figures/accuracy.png")
     run.note(summary.finding())
     run.tags({CHILDREN: ",".join(result.run_id for result in summary.results)})
+    run.signatures(summary.signatures)
 
 
 def _single_prompt(tracking: Tracking, reference: str) -> SoftPrompt:

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from rich.table import Table
 
+from skillneurons.commands.signatures import Signature
 from skillneurons.plots.style import Bar, Curve
-from skillneurons.stats.intervals import SIGNIFICANT, Accuracy, Estimate, holm, mean_interval, wilson
-from skillneurons.stats.mcnemar import McNemar
+from skillneurons.stats.intervals import SIGNIFICANT, Accuracy, Estimate, holm, mean_interval, passes, wilson
+from skillneurons.stats.mcnemar import McNemar, cochran
 
 BASELINES = ("no prompt", "no prompt, calibrated", "random prompt")
 
@@ -23,6 +26,7 @@ class SeedResult:
         dev, test: accuracies of the selected prompt; dev is what it was selected on, so it flatters.
         baselines: the accuracy on test without a tuned prompt, by condition.
         against: exact McNemar of the tuned prompt against each condition, on test.
+        right: which test rows are right, as packed bits in hexadecimal; empty in results of before.
     """
 
     seed: int
@@ -37,6 +41,13 @@ class SeedResult:
     train_curve: Sequence[tuple[int, float]]
     dev_curve: Sequence[tuple[int, float, float, float]]
     version: str = ""
+    right: str = ""
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Of the test rows `[n]`."""
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(self.right), dtype=np.uint8))
+        return bits[: self.test.n].astype(np.bool_)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -75,6 +86,20 @@ class Summary:
         """Summarise, correcting each comparison over the seeds by Holm's method."""
         adjusted = {name: holm([r.against[name].p_value for r in results]).tolist() for name in BASELINES}
         return cls(title, results, adjusted)
+
+    @cached_property
+    def seeds_differ(self) -> float | None:
+        """P of all seeds being right equally often on the same rows (Cochran's Q); None where it is not known."""
+        if len(self.results) < 2 or not all(result.right for result in self.results):
+            return None
+        return cochran(np.stack([result.correct for result in self.results]))
+
+    @property
+    def signatures(self) -> list[Signature]:
+        """Signs of failure: one class for every row, or seeds that differ by more than the rows explain."""
+        found = [Signature.COLLAPSE] if any(result.test.collapsed for result in self.results) else []
+        differ = self.seeds_differ is not None and passes(self.seeds_differ)
+        return [*found, Signature.SEEDS] if differ else found
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -155,7 +180,14 @@ class Summary:
             )
         above = sum(t.above_majority for t in test)
         chance = f"Above the majority rate beyond its interval: {above} of {seeds}."
-        return " ".join([head, chance, *(self._against(name) for name in BASELINES), *self._collapsed()])
+        signs = (*self._seeds(), *self._collapsed())
+        return " ".join([head, chance, *(self._against(name) for name in BASELINES), *signs])
+
+    def _seeds(self) -> list[str]:
+        if Signature.SEEDS not in self.signatures:
+            return []
+        how = f"seeds differ by more than rows explain (Cochran's Q, p {self.seeds_differ:.2g})"
+        return [f"**Sensitive to the seed**: {how}."]
 
     def _against(self, name: str) -> str:
         p_values = self.adjusted[name]

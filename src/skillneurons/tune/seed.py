@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
@@ -195,6 +196,7 @@ def _result(
         seconds=tuned.seconds,
         train_curve=tuned.history.train,
         dev_curve=[(p.step, p.accuracy, p.low, p.high) for p in tuned.history.dev],
+        right=np.packbits(right).tobytes().hex(),
     )
 
 
