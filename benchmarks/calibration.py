@@ -219,6 +219,9 @@ def discovery(rng: Rng, tuned: NDArray[np.float64], random: NDArray[np.float64],
         auc=empty.astype(np.float32),
         random_selected=draws[2],
         random_predictivity=draws[3],
+        effect_selected=draws[0][0, :0],
+        effect=draws[0][0, :0],
+        effect_p=empty[0, 0],
         card={"judged_rows": n, "majority": 0.5},
     )
 

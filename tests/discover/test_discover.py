@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
+from scipy import stats
 
 import skillneurons.discover.command as stage
 from conftest import QUICK, words
@@ -17,6 +18,8 @@ from skillneurons.cli import main
 from skillneurons.data.splits import halves, load_splits
 from skillneurons.data.tasks import load_task
 from skillneurons.discover.predictivity import combine
+from skillneurons.errors import InputError
+from skillneurons.neurons.attribution import Attribution
 from skillneurons.neurons.scores import Neurons
 from skillneurons.prompts.initialization import like_vocabulary
 from skillneurons.seeds import mix
@@ -105,6 +108,45 @@ def test_random_prompts_are_counted_as_the_tuned_ones_are(store):
     again = combine(counts, 2, asked, {"targets": ["positive"]})
     np.testing.assert_array_equal(found.random_selected, again.selected)
     np.testing.assert_array_equal(found.random_predictivity, again.seed_predictivity)
+
+
+def test_effects_are_means_over_rows_of_either_half_and_stand_beside_prediction(store):
+    run = next(r for r in runs("discover") if r.data.params.get("site") == "prompt")
+    found = Neurons.load(artifact(run, "neurons"))
+    plan = stage.COMMAND.plan({"prompts": f"runs:/{store}", **ROWS}, None, Tracking.connect)
+    asked, backbone = plan.question(), loading.load(plan.info)
+    labels = asked.dev.labels.numpy()
+    means = {"effect_selected": asked.halves[0], "effect": asked.halves[1]}
+    for seed, prompt in enumerate(plan.prompts):
+        baseline = torch.from_numpy(found.baseline[seed])
+        one = Attribution(backbone, plan.site, prompt.embeddings, plan.words, baseline, batch_size=7)
+        for name, rows in means.items():
+            total = sum(
+                values[i].numpy() * (2 * labels[number] - 1)
+                for numbers, values in one.of_rows(asked.dev, rows)
+                for i, number in enumerate(numbers.tolist())
+            )
+            assert getattr(found, name)[seed] == pytest.approx(total / len(rows), abs=1e-5)
+    (row,) = pd.DataFrame(**json.loads(artifact(run, "effects.json").read_text())).to_dict("records")
+    effect = found.effect_selected.mean(0)
+    assert row["spearman"] == pytest.approx(stats.spearmanr(found.ranking.ravel(), effect.ravel()).statistic)
+    best = np.argsort(-effect, axis=1, kind="stable")[:, : int(48 * 0.05)]
+    carried = np.take_along_axis(found.effect, np.broadcast_to(best, (2, *best.shape)), axis=2).sum((1, 2))
+    assert row["top_effect"] == pytest.approx(carried.mean(), abs=1e-6)
+    assert "Effect beside prediction:" in run.data.tags["mlflow.note.content"]
+    assert np.array_equal(found.ranked("effect"), effect)
+    places = [stats.rankdata(values, axis=1, method="ordinal") - 1 for values in (found.ranking, effect)]
+    assert found.ranked("both") == pytest.approx((places[0] + places[1]) / 2)
+
+
+def test_without_effects_nothing_is_ranked_by_them(store):
+    assert discover(f"runs:/{store}", effect_steps="0", cards="2") == 0
+    run = next(r for r in runs("discover") if r.data.params.get("effect_steps") == "0")
+    found = Neurons.load(artifact(run, "neurons"))
+    assert found.effect.shape == (0, 3, 48)
+    assert "Effect beside" not in run.data.tags["mlflow.note.content"]
+    with pytest.raises(InputError, match="needs neurons with effects"):
+        found.ranked("effect")
 
 
 def test_the_same_command_names_the_finished_run(store, capsys):

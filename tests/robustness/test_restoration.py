@@ -22,6 +22,7 @@ from skillneurons.data.splits import halves
 from skillneurons.discover.counting import Question, count
 from skillneurons.discover.predictivity import combine
 from skillneurons.neurons.intervention import Intervention, suppressed_scores
+from skillneurons.neurons.scores import Neurons
 from skillneurons.neurons.selection import random_sets, top_neurons
 from skillneurons.neurons.sites import Site, site_of
 from skillneurons.robustness.measure import PromptedModel
@@ -555,12 +556,17 @@ def marked(n: int, seed: int, attacked: float = 0.0) -> tuple[Encoded, Encoded]:
 
 def ranked(backbone: Backbone) -> np.ndarray:
     """Predictivities `[L, F]` of a discovery at prompt-body on clean rows."""
+    return discovered(backbone).ranking
+
+
+def discovered(backbone: Backbone) -> Neurons:
     (train, _), (dev, _) = marked(60, 1), marked(200, 2)
     parts = halves([f"{i:05d}" for i in range(len(dev))])
-    asked = Question(train, dev, parts, (1,), 2, batch_size=64)
+    words = backbone.info.label_words(tiny_models.WORDS)
+    asked = Question(train, dev, parts, (1,), 2, batch_size=64, words=words)
     site = site_of(backbone.info, "prompt-body", P)
     card = {"targets": ["positive"]}
-    return combine([count(backbone, site, planted_prompt(), asked, one_process())], 1, asked, card).ranking
+    return combine([count(backbone, site, planted_prompt(), asked, one_process())], 1, asked, card)
 
 
 def without_the_planted() -> int:
@@ -577,7 +583,8 @@ def experiment(
     site, words = site_of(backbone.info, "prompt-body", P), backbone.info.label_words(tiny_models.WORDS)
     clean, changed = marked(N, seed, attacked=0.6)
     labels, of = clean.labels.numpy(), SimpleNamespace(words=words)
-    config = SimpleNamespace(random_sets=39, seed=without_the_planted(), eval_batch_size=64, device_type="cpu")
+    asked = {"random_sets": 39, "seed": without_the_planted(), "ranking_by": "predictivity"}
+    config = SimpleNamespace(**asked, eval_batch_size=64, device_type="cpu")
     prompts = (SimpleNamespace(embeddings=planted_prompt()),)
     plan = SimpleNamespace(config=config, prompts=prompts, rates=(100 / WIDTH, 5), site=lambda neurons, prompt: site)
     bench = PromptedModel(plan, backbone, print)
@@ -588,7 +595,7 @@ def experiment(
         cut = (gap[labels == 1].min() + gap[labels == 0].max()) / 2
         backbone.model.lm_head.decoder.bias[words.ids[1]] -= float(cut)
     start, goal = bench.scores(of, changed), bench.scores(of, clean)
-    neurons = SimpleNamespace(ranking=ranking, shape=ranking.shape)
+    neurons = SimpleNamespace(ranked=lambda by: ranking, shape=ranking.shape)
     pair, both = compare(goal.argmax(-1) == labels, start.argmax(-1) == labels, Clusters.single(N), 2), {}
     versions = ((changed, clean, start, goal), (clean, changed, goal, start))
     for way, (read, donors, from_, to) in zip(DIRECTIONS, versions, strict=True):
@@ -636,6 +643,19 @@ def test_bystanders_of_a_cause_are_no_cause(tmp_path):
     found, pair = experiment(backbone, ranking)
     assert verdict(found, (), pair, 0.05)[0].startswith("**The skill neurons are not sufficient and not necessary**")
     assert found["restore"][-1].returned.value == 1, "all neurons hold the planted one"
+
+
+@pytest.mark.parametrize("through", [True, False])
+def test_the_neuron_that_acts_is_ranked_first_by_effect_and_its_bystanders_are_not(tmp_path, through):
+    found = discovered(planted(tmp_path, through))
+    assert (found.ranking[0] == 1).sum() > 10, "many tell the label"
+    effect = found.effect_selected[0]
+    if through:
+        assert effect[0].argmax() == CAUSE
+        assert effect[0, CAUSE] > 20 * np.sort(np.abs(effect[0]))[-2]
+        assert found.effect_p[0, CAUSE] == 1 / 201
+    else:
+        assert abs(effect[0, CAUSE]) < 1e-6
 
 
 def test_all_neurons_return_all_where_nothing_of_the_text_goes_round_them(tmp_path):

@@ -64,6 +64,9 @@ def some_neurons(prompts: list[SoftPrompt], layers: int = 3, width: int = tiny_m
         auc=f(1, s, layers, width).astype(np.float32),
         random_selected=f(1, 0, layers, width).astype(np.float32),
         random_predictivity=f(1, 0, layers, width).astype(np.float32),
+        effect_selected=f(s, layers, width).astype(np.float32),
+        effect=f(s, layers, width).astype(np.float32),
+        effect_p=f(layers, width),
         card=facts,
     )
 
@@ -246,6 +249,8 @@ def test_the_same_command_is_found_and_another_is_not(place, capsys, monkeypatch
         {"kind": "noise", "sigma": "0.3"},
         {"kind": "resample", "positions": "prompt"},
         {"ranking": "global", "positions": "prompt"},
+        {"ranking_by": "effect"},
+        {"ranking_by": "both"},
         {"keep": "true", "controls": "1"},
     ],
 )
@@ -321,6 +326,7 @@ def test_the_address_is_of_all_that_decides(place):
         {"kind": "noise", "sigma": "0.2"},
         {"positions": "prompt"},
         {"ranking": "global"},
+        {"ranking_by": "effect"},
         {"keep": "true"},
         {"controls": "5"},
         {"seed": "4"},

@@ -33,6 +33,9 @@ def neurons(task: str, by_seed: np.ndarray, **card: object) -> Neurons:
         auc=empty,
         random_selected=empty[:, :0],
         random_predictivity=empty[:, :0],
+        effect_selected=empty[0, :0],
+        effect=empty[0, :0],
+        effect_p=np.ones((L, F)),
         card=facts,
     )
 

@@ -122,7 +122,7 @@ def _find(plan: DiscoverPlan, job: Job) -> tuple[Neurons, list[NeuronCard]]:
     backbone = loading.load(plan.info, device=accelerator.device, dtype=torch.float32)
     neurons = combine(_counts(plan, backbone, asked, job), len(plan.prompts), asked, plan.card())
     if drawn := plan.config.random_prompts:
-        random = combine(_random_counts(plan, backbone, asked, job), drawn, asked, {})
+        random = combine(_random_counts(plan, backbone, replace(asked, words=None), job), drawn, asked, {})
         neurons = replace(neurons, random_selected=random.selected, random_predictivity=random.seed_predictivity)
     texts = [" | ".join(row) for row in plan.splits["dev"].rows]
     prompts = [prompt.embeddings for prompt in plan.prompts]
@@ -167,6 +167,8 @@ def _record(plan: DiscoverPlan, run: Run, neurons: Neurons, rows: pd.DataFrame, 
     run.table(report.layers_table(neurons), "layers.json")
     if len(baseline := report.random_table(neurons)):
         run.table(baseline, "random_prompts.json")
+    if len(effects := report.effect_table(neurons)):
+        run.table(effects, "effects.json")
     if report.stability(neurons):
         run.table(report.stability_table(neurons), "stability.json")
     title = f"{plan.title}{label}"

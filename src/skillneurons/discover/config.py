@@ -24,6 +24,9 @@ class DiscoverConfig(ParallelConfig):
         200, ge=LEAST_PERMUTATIONS, le=10_000, description="R, label permutations of the chance level"
     )
     random_prompts: int = Field(2, ge=0, le=20, description="prompts nobody tuned, counted beside as a baseline")
+    effect_steps: int = Field(
+        1, ge=0, le=100, description="effects by attribution patching (1), integrated gradients (more), or none (0)"
+    )
     seed: int = Field(0, ge=0, description="of the permutations and the random prompts")
     cards: int = Field(10, ge=1, le=100, description="neurons that get a card")
     compare: str | None = Field(None, description="discover runs of other tasks, for the specificity matrix")

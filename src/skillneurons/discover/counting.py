@@ -5,7 +5,7 @@ W positions, F FFN width, R permutations.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,8 +15,10 @@ from torch import Tensor
 
 from skillneurons.backbones.base import Backbone
 from skillneurons.backbones.batching import Encoded
+from skillneurons.backbones.tokenization import LabelWords
 from skillneurons.discover.permutation_null import ChosenNull, LargeNull, permuted_labels
 from skillneurons.neurons.activation_stream import ActivationReader, Moments, counter, fires, moments, summed
+from skillneurons.neurons.attribution import Attribution
 from skillneurons.neurons.sites import Site
 from skillneurons.stats import neuron_tests
 
@@ -36,6 +38,8 @@ class Question:
         classes: C.
         permutations: R.
         seed: of the permutations.
+        words: two label words, whose margin effects are of; None, then effects are not estimated.
+        effect_steps: 1 for attribution patching, more for integrated gradients.
     """
 
     train: Encoded
@@ -47,6 +51,8 @@ class Question:
     permutations: int = 200
     seed: int = 0
     batch_size: int = 32
+    words: LabelWords | None = None
+    effect_steps: int = 1
 
     @property
     def judged(self) -> Sequence[int]:
@@ -70,6 +76,9 @@ class Counted:
         ones_fired, fired: int32 `[K, L, F]`, judged rows of the class, and of all, at which it fires there.
         auc: `[K, L, F]`, binormal from train.
         null: `[K, R, L, F]`, judged rows right under permuted labels, in the neuron's direction.
+        effect_selected, effect: `[L, F]`, mean effect on the right label's margin on half A and on the judged rows;
+            empty where effects are not estimated, as the next.
+        effect_null: `[R, L, F]`, the latter under permuted labels.
     """
 
     baseline: Tensor
@@ -81,6 +90,9 @@ class Counted:
     fired: Tensor
     auc: Tensor
     null: Tensor
+    effect_selected: Tensor
+    effect: Tensor
+    effect_null: Tensor
 
 
 def count(backbone: Backbone, site: Site, prompt: Tensor, asked: Question, accelerator: Accelerator) -> Counted:
@@ -89,7 +101,30 @@ def count(backbone: Backbone, site: Site, prompt: Tensor, asked: Question, accel
     learned = moments(reader, asked.train, range(len(asked.train)))
     train = _Train(learned.overall.float(), torch.stack([_auc(learned, target) for target in asked.targets]))
     del learned  # twice the size of what is kept of it
-    return (_count_paper if asked.protocol == "paper" else _count_split)(reader, asked, train)
+    counted = (_count_paper if asked.protocol == "paper" else _count_split)(reader, asked, train)
+    return replace(counted, **_effects(reader, asked, train.baseline)) if asked.words else counted
+
+
+def _effects(reader: ActivationReader, asked: Question, baseline: Tensor) -> dict[str, Tensor]:
+    """Of half A, of the judged rows, and of these under the labels that are permuted for the other null too."""
+    assert asked.words is not None
+    one = Attribution(
+        reader.backbone,
+        reader.site,
+        reader.prompt,
+        asked.words,
+        baseline,
+        asked.effect_steps,
+        asked.batch_size,
+        reader.accelerator,
+    )
+    judged = torch.as_tensor(asked.judged)
+    labels = (asked.dev.labels == asked.targets[0]).to(torch.uint8)
+    permuted = labels.repeat(1 + asked.permutations, 1)
+    permuted[1:, judged] = permuted_labels(labels[judged], asked.permutations, asked.seed)
+    found = one.mean(asked.dev, asked.judged, permuted).cpu()
+    first = one.mean(asked.dev, asked.halves[0], labels[None]).cpu()
+    return {"effect_selected": first[0], "effect": found[0], "effect_null": found[1:]}
 
 
 @dataclass(frozen=True)
@@ -148,7 +183,8 @@ def _counted(
     """Everything on the CPU, in as few bits as hold it."""
     kind, (position, sign, selected) = counter(len(asked.dev)), choice
     auc = torch.stack([_at(values, position[k].to(values.device)) for k, values in enumerate(train.auc)])
-    held = (train.baseline, hits.to(kind), position, sign, selected, ones, total, auc, null.to(kind))
+    counts = (hits.to(kind), position, sign, selected, ones, total)
+    held = (train.baseline, *counts, auc, null.to(kind), *[torch.zeros(0)] * 3)
     return Counted(*(tensor.cpu() for tensor in held))
 
 

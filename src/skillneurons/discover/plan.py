@@ -7,6 +7,7 @@ from typing import Any, Literal
 from skillneurons import fingerprints
 from skillneurons.backbones.base import BackboneInfo
 from skillneurons.backbones.batching import Encoded
+from skillneurons.backbones.tokenization import LabelWords
 from skillneurons.commands.evaluated_task import check_distinct, encoded, task_of
 from skillneurons.data.splits import Split, halves, load_splits
 from skillneurons.data.tasks import Task, unsourced
@@ -98,7 +99,16 @@ class DiscoverPlan:
             permutations=self.config.permutations,
             seed=self.config.seed,
             batch_size=self.config.eval_batch_size,
+            words=self.words,
+            effect_steps=self.config.effect_steps,
         )
+
+    @property
+    def words(self) -> LabelWords | None:
+        """Whose margin effects are of; None for more than two labels, or where none are asked for."""
+        if not self.config.effect_steps or len(self.task.labels) != 2:
+            return None
+        return self.info.label_words(self.prompts[0].card["label_words"]["entries"])
 
     def card(self) -> dict[str, Any]:
         """The facts of the neurons' card that are known beforehand."""
@@ -123,6 +133,7 @@ class DiscoverPlan:
             "rows": {role: len(split) for role, split in self.splits.items()},
             "max_length": self.max_length,
             "permutations": self.config.permutations,
+            "effect_steps": self.config.effect_steps,
             "method": METHOD_VERSION,
             "address": self.address,
         }
@@ -137,6 +148,7 @@ class DiscoverPlan:
             "protocol": self.config.protocol,
             "permutations": self.config.permutations,
             "seed": self.config.seed,
+            "effects": [self.config.effect_steps, self.prompts[0].card["label_words"]["entries"]],
             "max_length": self.max_length,
             "task": unsourced(self.task),
             "data": {role: split.fingerprint for role, split in self.splits.items()},

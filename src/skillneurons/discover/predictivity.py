@@ -5,12 +5,13 @@ W positions, F FFN width, R permutations.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from skillneurons.discover.counting import Counted, Question, right
 from skillneurons.neurons.scores import Neurons
@@ -28,15 +29,25 @@ def combine(counts: Iterable[Counted], seeds: int, asked: Question, card: Mappin
     """
     arrays: dict[str, NDArray[Any]] = {}
     null: NDArray[np.int32] | None = None
+    effects: list[tuple[Tensor, Tensor]] = []
+    effect_null: Tensor | None = None
     for number, one in enumerate(counts):
         for name, (values, axis) in _of_prompt(one, asked).items():
             if name not in arrays:
                 arrays[name] = np.empty((*values.shape[:axis], seeds, *values.shape[axis:]), dtype=values.dtype)
             arrays[name][(slice(None),) * axis + (number,)] = values
         null = one.null.numpy().astype(np.int32) if null is None else np.add(null, one.null.numpy(), out=null)
+        if one.effect.numel():
+            effects.append((one.effect_selected, one.effect))
+            effect_null = one.effect_null if effect_null is None else effect_null + one.effect_null
         del one  # before the next prompt is counted
     assert null is not None
-    return _judged(arrays, null, seeds, asked, card)
+    found = _judged(arrays, null, seeds, asked, card)
+    if effect_null is None:
+        return found
+    selected, effect = (torch.stack(part).numpy() for part in zip(*effects, strict=True))
+    family_p = neuron_tests.max_t(effect.mean(axis=0, dtype=np.float64), (effect_null / seeds).numpy())
+    return replace(found, effect_selected=selected, effect=effect, effect_p=family_p)
 
 
 def _of_prompt(one: Counted, asked: Question) -> dict[str, tuple[NDArray[Any], int]]:
@@ -83,6 +94,9 @@ def _judged(
         family_p=neuron_tests.max_t(predictivity, by_permutation),
         random_selected=none,
         random_predictivity=none,
+        effect_selected=none[0],
+        effect=none[0],
+        effect_p=np.ones(predictivity.shape[1:]),
         card={**card, **facts},
     )
 

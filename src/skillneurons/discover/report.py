@@ -8,12 +8,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skillneurons.commands.signatures import Signature
+from skillneurons.discover.effect import effect_beside_prediction
 from skillneurons.discover.figures import specificity_by_layer
 from skillneurons.discover.random_baseline import beyond_random
 from skillneurons.discover.stability import agreements
 from skillneurons.neurons.scores import SIGNS, Neurons
 from skillneurons.neurons.selection import top_neurons
-from skillneurons.stats.intervals import SIGNIFICANT, Estimate, mean_interval, passes, wilson
+from skillneurons.stats.intervals import SIGNIFICANT, Estimate, mean_interval, passes, unknown, wilson
 
 SKILL_PERCENT = 5.0
 
@@ -45,6 +46,8 @@ def metrics(neurons: Neurons) -> dict[str, float]:
             "neurons/beyond_random_share": beside.beyond,
         }
         named |= beside.tuned.ends("neurons/skill_predictivity")
+    if acts := effect_beside_prediction(neurons, SKILL_PERCENT):
+        named |= {"neurons/effect_significant_share": acts.significant, "neurons/effect_spearman": acts.spearman}
     for what, found in stability(neurons).items():
         name = what.replace("%", "").replace("@", "_at_").lower()
         named |= {f"stability/{name}": found.value, f"stability/{name}_chance": float(found.chance or 0.0)}
@@ -106,6 +109,25 @@ def random_table(neurons: Neurons) -> pd.DataFrame:
             "shared", beside.shared, round(neurons.predictivity[0].size * SKILL_PERCENT / 100), beside.chance
         ),
         **_of_neurons("beyond_random", beside.beyond, neurons.q_value.size, 0.0),
+    }
+    return pd.DataFrame([row])
+
+
+def effect_table(neurons: Neurons) -> pd.DataFrame:
+    """Effect beside prediction, one row; nothing where effects were not estimated."""
+    beside = effect_beside_prediction(neurons, SKILL_PERCENT)
+    if beside is None:
+        return pd.DataFrame()
+    top = round(neurons.predictivity[0].size * SKILL_PERCENT / 100)
+    facts = {"percent": SKILL_PERCENT, "n": neurons.card["judged_rows"], "neurons": neurons.predictivity[0].size}
+    row = {
+        **facts,
+        **unknown(beside.spearman, 0.0).columns("spearman"),
+        **unknown(beside.corrected, 0.0).columns("corrected"),
+        **_of_neurons("shared", beside.shared, top, beside.chance),
+        **beside.predictive.columns("skill_effect"),
+        **beside.effective.columns("top_effect"),
+        **_of_neurons("significant", beside.significant, neurons.effect_p.size, 0.0),
     }
     return pd.DataFrame([row])
 
@@ -179,7 +201,7 @@ def finding(neurons: Neurons) -> str:
     )
     if np.isfinite(smallest := card["smallest_predictivity"]):
         text += f" The smallest predictivity that this many rows could show for one neuron: {smallest:.3f}."
-    text += _beside_random(neurons) + _agreement(neurons)
+    text += _beside_random(neurons) + _effects(neurons) + _agreement(neurons)
     if card["protocol"] == "split" and card.get("selection") != "half A":
         text += (
             " It is not known that these prompts were selected on half A of this dev split alone: if they saw rows "
@@ -207,6 +229,20 @@ def _beside_random(neurons: Neurons) -> str:
         f"{found.tuned.text} of the labels, under random prompts their own top {found.random.text}. {more} "
         f"({found.difference.points}); {found.beyond:.1%} of neurons tell more than there (q < 0.05), and "
         f"{found.shared:.0%} of the top are the same (chance {found.chance:.0%})."
+    )
+
+
+def _effects(neurons: Neurons) -> str:
+    found = effect_beside_prediction(neurons, SKILL_PERCENT)
+    if found is None:
+        return ""
+    known = "unknown" if np.isnan(found.corrected) else f"{found.corrected:.2f}"
+    return (
+        f" Effect beside prediction: {found.significant:.1%} of neurons act on the right label's margin beyond "
+        f"chance (family-wise p < 0.05). Rankings by effect and by prediction: Spearman {found.spearman:.2f} "
+        f"(without the rows' noise {known}), {found.shared:.0%} of the top shared (chance {found.chance:.0%}). On "
+        f"half B the top by prediction carries {found.predictive.value:+.3f} of the margin, the top by effect "
+        f"{found.effective.value:+.3f}, an average set {found.predictive.chance:+.3f}."
     )
 
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import safetensors.numpy
@@ -23,7 +23,8 @@ TENSOR_FILE = "neurons.safetensors"
 CARD_FILE = "neurons.json"
 # Neurons.direction in words
 SIGNS = {1: "excitatory", -1: "inhibitory", 0: "prompts disagree on its direction"}
-SHARED = ("baseline",)  # arrays without an axis of targets
+SHARED = ("baseline", "effect_selected", "effect", "effect_p")  # arrays without an axis of targets
+RankingBy = Literal["predictivity", "effect", "both"]
 REQUIRED = ("format", "protocol", "site", "stack", "task", "targets", "backbone", "fingerprint")
 
 
@@ -46,6 +47,9 @@ class Neurons:
         auc: float32 `[K, S, L, F]`, binormal from train, at the chosen position; above 1/2 if excitatory.
         random_selected, random_predictivity: float32 `[K, S', L, F]`, as `selected` and `seed_predictivity`, under S'
             prompts that nobody tuned; S' may be 0.
+        effect_selected, effect: float32 `[S'', L, F]`, mean effect on the right label's margin (`attribution`) on
+            half A and on half B; S'' is S, or 0 where effects were not estimated.
+        effect_p: float64 `[L, F]`, family-wise by the permuted maximum, of the seeds' mean effect on half B.
         card: JSON-able facts: protocol, site, task, rows, chance, prompts, backbone.
 
     With `protocol` paper there is one split: position, sign, predictivity and p come from all of dev, and
@@ -65,6 +69,9 @@ class Neurons:
     auc: NDArray[np.float32]
     random_selected: NDArray[np.float32]
     random_predictivity: NDArray[np.float32]
+    effect_selected: NDArray[np.float32]
+    effect: NDArray[np.float32]
+    effect_p: NDArray[np.float64]
     card: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -90,6 +97,23 @@ class Neurons:
         Of half A, the mean over seeds: what half B says of the chosen is then no choice of its own.
         """
         return _ranking(self.selected)
+
+    def ranked(self, by: RankingBy) -> NDArray[np.float32]:
+        """What sets are chosen by: predictivity, effect, or the mean of their ranks in a layer.
+
+        Raises:
+            InputError: effects were not estimated.
+        """
+        if by == "predictivity":
+            return self.ranking
+        if not len(self.effect_selected):
+            must = "ranking_by=effect needs neurons with effects, of a task of two labels"
+            raise InputError(must, "neurons without", "Discover them with effect_steps=1.")
+        effect = self.effect_selected.mean(axis=0)
+        if by == "effect":
+            return np.asarray(effect)
+        places = [np.argsort(np.argsort(values, axis=1, kind="stable"), axis=1) for values in (self.ranking, effect)]
+        return np.asarray((places[0] + places[1]) / 2, dtype=np.float32)
 
     @property
     def random_ranking(self) -> NDArray[np.float32]:

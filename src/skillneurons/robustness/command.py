@@ -107,7 +107,8 @@ def _measure(plan: RobustnessPlan, job: Job) -> tuple[RobustnessReport, list[Set
     job.say(f"{plan.title}: clean test read, {len(plan.own.split)} rows")
     measured = [model.measure(attacked) for attacked in plan.attacked]
     c = plan.config
-    sets = [SetReport(one, plan.primary, plan.neurons, c.seed, c.margin / 100) for one in measured]
+    facts_of = (plan.primary, plan.neurons, c.seed, c.margin / 100, c.ranking_by)
+    sets = [SetReport(one, *facts_of) for one in measured]
     facts = (own, len(plan.own.split), plan.own.split.majority_rate, skill(predictions, labels, seed=c.seed))
     return RobustnessReport(plan.title, plan.info.name, plan.own.task.name, facts, sets), measured
 

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from skillneurons.commands.config import ComputeConfig, Rates, check_differ, rates_listed
 from skillneurons.errors import InputError
+from skillneurons.neurons.scores import RankingBy
 from skillneurons.stats.control_sets import least_sets
 
 
@@ -22,6 +23,9 @@ class RobustnessConfig(ComputeConfig):
         None,
         ge=2,
         description="K, random sets a rate; else as many as a rank test over the rates needs (3 rates: 59)",
+    )
+    ranking_by: RankingBy = Field(
+        "predictivity", description="what the top neurons are of: predictivity, effect, both"
     )
     margin: float = Field(3.0, gt=0, lt=100, description="points within which a difference counts as none")
     permutations: int = Field(200, ge=20, le=10_000, description="R, label permutations of the chance level")
@@ -46,7 +50,7 @@ class RobustnessConfig(ComputeConfig):
 
     def deciding(self) -> dict[str, Any]:
         """The values that decide the outcome; prompts, neurons and tasks enter an address by fingerprint."""
-        found = self.model_dump(include={"margin", "permutations", "seed"})
+        found = self.model_dump(include={"margin", "permutations", "ranking_by", "seed"})
         return {**found, "controls": self.random_sets, "rates": sorted(self.rates)}
 
     @property

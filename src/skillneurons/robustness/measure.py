@@ -125,7 +125,7 @@ class PromptedModel:
             self._site(attacked, neurons, rows, clean, scores, clean_scores) for neurons in self.plan.neurons
         )
         main = self.plan.neurons[-1]
-        found = [self._sets(main.ranking), self._sets(sites[-1].consistency.predictivity)]
+        found = [self._sets(self._ranked(main)), self._sets(sites[-1].consistency.predictivity)]
         suppressed = self._suppressed(attacked.rows, rows, main, found[0], attacked.clusters)
         reverse = self._suppressed(self.plan.own, self.own, main, found[1], None)
         self.say(f"{attacked.name}: suppression read")
@@ -184,10 +184,11 @@ class PromptedModel:
         """Other explanations of what restoring returns; `shift` is |changed - clean| `[m, L, F]`."""
         _, read, clean, start, goal = restore
         c, labels, clusters = self.plan.config, attacked.pairs.changed.labels, attacked.clusters.take(attacked.places)
-        top = top_neurons(neurons.ranking, self.plan.primary)
+        ranking = self._ranked(neurons)
+        top = top_neurons(ranking, self.plan.primary)
         norms = self.backbone.output_norms(self.plan.site(neurons, self.plan.prompts[0]).taps(self.backbone)).numpy()
         random = neurons.random_ranking if neurons.random_selected.shape[1] else None
-        sets = rival_sets(neurons.ranking, top, Movers(shift, norms, clusters, c.seed), random)
+        sets = rival_sets(ranking, top, Movers(shift, norms, clusters, c.seed), random)
         found = self._changed(neurons, read, attacked.rows, np.stack([one.mask for one in sets]), clean)
 
         def rated(name: str, size: int, donor: Donor, now: Scores, rows: NDArray[np.int64]) -> Rival:
@@ -265,7 +266,7 @@ class PromptedModel:
         donors: Encoded,
         labels: NDArray[np.int64],
     ) -> list[Patched]:
-        asked = (*self._sets(neurons.ranking), Sets(ALL, np.ones(neurons.shape, dtype=np.bool_), None))
+        asked = (*self._sets(self._ranked(neurons)), Sets(ALL, np.ones(neurons.shape, dtype=np.bool_), None))
         sets, scores = read_in_stages(
             asked,
             lambda masks: self._changed(neurons, read, attacked.rows, masks, donors),
@@ -292,6 +293,10 @@ class PromptedModel:
             arguments = (self.backbone, site, prompt.embeddings, encoded, of.words, masks, how, keys)
             found.append(suppressed_scores(*arguments, c.eval_batch_size, donors).numpy())
         return np.stack(found, axis=1)
+
+    def _ranked(self, neurons: Neurons) -> NDArray[np.float32]:
+        """What is patched and suppressed is ranked so; what is said of predictivity stays with its own ranking."""
+        return neurons.ranked(self.plan.config.ranking_by)
 
     def _sets(self, ranking: NDArray[np.floating]) -> tuple[Sets, ...]:
         c = self.plan.config

@@ -213,6 +213,8 @@ def _check_neurons(made: RobustnessPlan) -> None:
 
 
 def _check_rates(made: RobustnessPlan) -> None:
+    for one in made.neurons:
+        one.ranked(made.config.ranking_by)  # refused where there is no such ranking
     width = made.neurons[0].shape[1]
     for rate in made.rates:
         top = top_neurons(made.neurons[0].ranking, rate)

@@ -8,7 +8,7 @@ from math import isnan, nan
 import numpy as np
 from numpy.typing import NDArray
 
-from skillneurons.neurons.scores import Neurons
+from skillneurons.neurons.scores import Neurons, RankingBy
 from skillneurons.robustness.ceiling import Ceiling
 from skillneurons.robustness.figures import Point
 from skillneurons.robustness.measure import SetMeasured, SiteMeasured
@@ -53,6 +53,7 @@ class SetReport:
     neurons: tuple[Neurons, ...]
     seed: int
     margin: float  # differences within it count as none
+    ranking_by: RankingBy = "predictivity"  # of the neurons that are patched and suppressed
 
     @property
     def name(self) -> str:
@@ -233,7 +234,8 @@ class SetReport:
     def _causal(self) -> Iterator[str]:
         if self.main.restored and self.whole.pair is not None:
             first, *others = verdict(self.main.restored, self.main.rivals, self.whole.pair, self.margin)
-            yield f"Primary claim, site {self.main.site}: {first}"
+            by = "" if self.ranking_by == "predictivity" else f", neurons by {self.ranking_by}"
+            yield f"Primary claim, site {self.main.site}{by}: {first}"
             yield from others
         elif self.measured.attacked.pairs.flips:
             yield "Nothing is restored: the change turns the label."

@@ -89,7 +89,8 @@ def how(plan: SuppressPlan) -> str:
     where = "at all positions" if c.positions == "all" else "at the positions of the site"
     found = f"{card['stack']} neurons of {card['task']}, site {card['site']}"
     paper = ", chosen and scored on one split (protocol paper)" if card["protocol"] == "paper" else ""
-    return f"{found}{paper}: {which} {per} {_WORDS[c.kind].format(sigma=c.sigma)} {where}"
+    by = "" if c.ranking_by == "predictivity" else f" by {c.ranking_by}"
+    return f"{found}{paper}: {which} {per}{by} {_WORDS[c.kind].format(sigma=c.sigma)} {where}"
 
 
 def _measure_all(plan: SuppressPlan, job: Job) -> list[SetPredictions]:

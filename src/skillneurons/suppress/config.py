@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from skillneurons.commands.config import ComputeConfig, Rates, check_differ, rates_listed
 from skillneurons.errors import InputError
 from skillneurons.neurons.intervention import Kind, Positions
+from skillneurons.neurons.scores import RankingBy
 from skillneurons.neurons.selection import Ranking
 from skillneurons.stats.control_sets import least_sets
 
@@ -28,6 +29,9 @@ class SuppressConfig(ComputeConfig):
         None,
         ge=1,
         description="K, random sets a rate; else as many as a rank test over the rates needs (3 rates: 59)",
+    )
+    ranking_by: RankingBy = Field(
+        "predictivity", description="what the top neurons are of: predictivity, effect, both"
     )
     margin: float = Field(3.0, gt=0, lt=100, description="points within which a difference counts as none")
     sigma: float = Field(0.1, gt=0, allow_inf_nan=False, description="for kind=noise: its standard deviation")
@@ -53,7 +57,7 @@ class SuppressConfig(ComputeConfig):
 
     def deciding(self) -> dict[str, Any]:
         """The values that decide the outcome; prompts, neurons and tasks enter an address by fingerprint."""
-        values = self.model_dump(include={"kind", "positions", "ranking", "keep", "margin", "seed"})
+        values = self.model_dump(include={"kind", "positions", "ranking", "ranking_by", "keep", "margin", "seed"})
         noise = {"sigma": self.sigma} if self.kind == "noise" else {}
         return {**values, **noise, "controls": self.random_sets, "rates": sorted(self.rates)}
 

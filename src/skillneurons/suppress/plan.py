@@ -60,7 +60,7 @@ class SuppressPlan:
     def sets(self) -> tuple[Sets, ...]:
         """The sets at each rate, in rising order."""
         c = self.config
-        ranking = self.neurons.ranking
+        ranking = self.neurons.ranked(c.ranking_by)
         return tuple(sets_at(ranking, rate, c.ranking, c.random_sets, c.seed, c.keep) for rate in sorted(c.rates))
 
     @property
@@ -109,6 +109,7 @@ def plan(
     subjects = (own, *(read(group, own=False) for group in groups.values()))
     if config.kind == "resample" and (short := min(len(one.split) for one in subjects)) < 2:
         raise InputError("kind=resample needs two rows or more", f"{short}", "Raise max_eval_rows.")
+    neurons.ranked(config.ranking_by)  # refused where there is no such ranking
     made = SuppressPlan(config, info, neurons, subjects)
     _check_site(made)
     _check_sets(made)
