@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,17 @@ def test_effects_are_means_over_rows_of_either_half_and_stand_beside_prediction(
     assert np.array_equal(found.ranked("effect"), effect)
     places = [stats.rankdata(values, axis=1, method="ordinal") - 1 for values in (found.ranking, effect)]
     assert found.ranked("both") == pytest.approx((places[0] + places[1]) / 2)
+
+
+def test_prompts_of_other_labels_have_no_margin_here(store):
+    plan = stage.COMMAND.plan({"prompts": f"runs:/{store}", **ROWS}, None, Tracking.connect)
+    assert plan.words.ids == tuple(plan.prompts[0].card["label_words"]["ids"])
+    card = {**plan.prompts[0].card, "task": {**plan.prompts[0].card["task"], "labels": ["no", "yes"]}}
+    other = replace(plan, prompts=[replace(plan.prompts[0], card=card)])
+    assert other.words is None
+    assert other.question().words is None
+    more = stage.COMMAND.plan({"prompts": f"runs:/{store}", **ROWS, "effect_steps": "4"}, None, Tracking.connect)
+    assert more.address != plan.address
 
 
 def test_without_effects_nothing_is_ranked_by_them(store):

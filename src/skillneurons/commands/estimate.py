@@ -63,6 +63,11 @@ def forward_seconds(info: BackboneInfo, tokens: float, device: str) -> float:
     return _shape(info)[0] * tokens * 2 / (EFFICIENCY * matrix_rate(device))
 
 
+def layer_count(info: BackboneInfo) -> int:
+    """Layers of all stacks."""
+    return _shape(info)[2]
+
+
 def matrix_rate(device: str) -> float:
     """Floating-point operations a second of a float32 matrix product on this device, measured now."""
     left, right = torch.randn(512, 768, device=device), torch.randn(768, 3072, device=device)

@@ -37,8 +37,7 @@ class EvaluatedTask:
     @property
     def words(self) -> LabelWords:
         """The label words the prompts were tuned with."""
-        card = self.prompts[0].card["label_words"]
-        return LabelWords(tuple(map(str, card["entries"])), tuple(card["ids"]), tuple(card["pieces"]))
+        return tuned_words(self.prompts[0])
 
     @property
     def keys(self) -> list[int]:
@@ -109,6 +108,12 @@ def task_of(prompts: Sequence[SoftPrompt], asked: str | None = None) -> Task:
         if own is None:
             raise
         return own  # tuned by the path of its YAML: the name alone leads nowhere
+
+
+def tuned_words(prompt: SoftPrompt) -> LabelWords:
+    """The label words a prompt was tuned with."""
+    card = prompt.card["label_words"]
+    return LabelWords(tuple(map(str, card["entries"])), tuple(card["ids"]), tuple(card["pieces"]))
 
 
 def encoded(split: Split, task: Task, info: BackboneInfo, max_length: int) -> Encoded:

@@ -15,7 +15,7 @@ from skillneurons.backbones.base import Backbone
 from skillneurons.commands.config import parse
 from skillneurons.commands.display import clock
 from skillneurons.commands.environment import peak_memory_mb, process_count, reset_peak_memory
-from skillneurons.commands.estimate import forward_seconds
+from skillneurons.commands.estimate import forward_seconds, layer_count
 from skillneurons.commands.lifecycle import Command, Connect, Job
 from skillneurons.data.splits import Split
 from skillneurons.discover import report
@@ -78,7 +78,10 @@ class Discover(Command[DiscoverPlan, Found]):
         asked = plan.question()
         tokens = plan.prompts[0].length + float(asked.dev.lengths.float().mean())
         prompts = len(plan.prompts) + plan.config.random_prompts
-        rows = prompts * (len(asked.train) + 1.5 * len(asked.dev))
+        # an effect is a forward pass and twice as much backward, where there are steps at each of every layer
+        steps = plan.config.effect_steps if plan.words else 0
+        passes = 3 * (steps if steps < 2 else 1 + steps * layer_count(plan.info))
+        rows = prompts * (len(asked.train) + 1.5 * len(asked.dev)) + len(plan.prompts) * passes * len(asked.dev)
         device = plan.config.device_type
         seconds = forward_seconds(plan.info, rows * tokens, device)
         sizes = ", ".join(f"{role} {len(split)}" for role, split in plan.splits.items())

@@ -8,7 +8,7 @@ from skillneurons import fingerprints
 from skillneurons.backbones.base import BackboneInfo
 from skillneurons.backbones.batching import Encoded
 from skillneurons.backbones.tokenization import LabelWords
-from skillneurons.commands.evaluated_task import check_distinct, encoded, task_of
+from skillneurons.commands.evaluated_task import check_distinct, encoded, task_of, tuned_words
 from skillneurons.data.splits import Split, halves, load_splits
 from skillneurons.data.tasks import Task, unsourced
 from skillneurons.discover.config import DiscoverConfig
@@ -105,10 +105,10 @@ class DiscoverPlan:
 
     @property
     def words(self) -> LabelWords | None:
-        """Whose margin effects are of; None for more than two labels, or where none are asked for."""
-        if not self.config.effect_steps or len(self.task.labels) != 2:
-            return None
-        return self.info.label_words(self.prompts[0].card["label_words"]["entries"])
+        """Whose margin effects are of; None where none are asked for, or the prompts have other or more labels."""
+        labels = list(self.task.labels)
+        alike = all(list(prompt.card["task"]["labels"]) == labels for prompt in self.prompts)
+        return tuned_words(self.prompts[0]) if self.config.effect_steps and len(labels) == 2 and alike else None
 
     def card(self) -> dict[str, Any]:
         """The facts of the neurons' card that are known beforehand."""
@@ -148,7 +148,7 @@ class DiscoverPlan:
             "protocol": self.config.protocol,
             "permutations": self.config.permutations,
             "seed": self.config.seed,
-            "effects": [self.config.effect_steps, self.prompts[0].card["label_words"]["entries"]],
+            "effects": [self.config.effect_steps, self.words.ids] if self.words else None,
             "max_length": self.max_length,
             "task": unsourced(self.task),
             "data": {role: split.fingerprint for role, split in self.splits.items()},
