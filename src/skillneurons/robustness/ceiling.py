@@ -56,8 +56,7 @@ def clean_draws(pool: Pool, labels: NDArray[np.int64], clusters: Clusters, seed:
     None where the clean rows are too few.
     """
     rng = np.random.default_rng([seed, 17])
-    first = np.zeros(clusters.count, dtype=np.int64)
-    first[clusters.of[::-1]] = labels[::-1]
+    first = clusters.first(labels)
     sizes, weights = np.bincount(clusters.of), np.zeros((DRAWS, len(pool.labels)))
     share = 0.0
     for label in np.unique(first):
@@ -88,8 +87,7 @@ def ceiling_of(observed: float, drawn: Floats, share: float) -> Ceiling:
 def reliability(votes: Votes, labels: NDArray[np.int64], clusters: Clusters, seed: int) -> float:
     """Spearman of two rankings by halves of the originals, mean over splits, stepped up to all (Spearman-Brown)."""
     rng, found = np.random.default_rng([seed, 19]), []
-    first = np.zeros(clusters.count, dtype=np.int64)
-    first[clusters.of[::-1]] = labels[::-1]
+    first = clusters.first(labels)
     for _ in range(SPLITS):
         inside = np.zeros(clusters.count, dtype=np.bool_)
         for label in np.unique(first):

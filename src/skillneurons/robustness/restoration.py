@@ -350,7 +350,7 @@ def _restored(
     moved, way = margin(one.scores, labels) - before, margin(goal, labels) - before
     against = margin_against = None
     if one.random is not None:
-        up, planned = direction == "restore", one.planned or len(one.random)
+        up, planned = direction == "restore", one.planned
         theirs = one.random.argmax(-1) == labels
         against = contrast(right["now"], theirs, seed, clusters=clusters, upward=up, planned=planned)
         theirs, limits = margin(one.random, labels) - before, (-np.inf, np.inf)

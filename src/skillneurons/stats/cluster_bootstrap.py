@@ -57,6 +57,11 @@ class Clusters:
         """Those of some rows."""
         return Clusters.by(self.of[np.asarray(rows)])
 
+    def first(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
+        """The value of each cluster's first row `[G]`, of values of rows `[n]`."""
+        _, rows = np.unique(self.of, return_index=True)
+        return values[rows]
+
     def weights(self, seed: int, resamples: int = RESAMPLES) -> Iterator[Floats]:
         """Blocks `[b, n]` of row weights, each line of which sums to 1: G clusters drawn with replacement."""
         rng, size = np.random.default_rng(seed), self.count
@@ -72,11 +77,10 @@ class Clusters:
             ValueError: a cluster holds two labels.
         """
         values, rng = np.asarray(labels, dtype=np.uint8), np.random.default_rng([seed, 7])
-        first = np.zeros(self.count, dtype=np.int64)
-        first[self.of[::-1]] = np.arange(len(values))[::-1]
-        if (values != values[first][self.of]).any():
+        first = self.first(values)
+        if (values != first[self.of]).any():
             raise ValueError("rows made from one original have one label. Cluster rows by their original.")
-        copies = np.tile(values[first], (permutations, 1))
+        copies = np.tile(first, (permutations, 1))
         return np.asarray(rng.permuted(copies, axis=1)[:, self.of])
 
 

@@ -26,17 +26,22 @@ class Contrast:
         rank_p: (1 + sets that cost as much or more, or with `upward` gain as much or more) / (K + 1): the exact
             one-sided test of being one more random set, however the sets are spread. No tail is extrapolated from
             them: where one set in ten holds a neuron that breaks the model, that would be wrong.
-        rank_floor: what `rank_p` cannot go below: 1 / (K + 1) of the sets that were planned.
         sets: K, how many were read.
+        planned: how many would have been read had the test not been stopped.
         holm_p: `rank_p` as `corrected` gives it; NaN before.
     """
 
     control: Ranged
     difference: Estimate
     rank_p: float
-    rank_floor: float
     sets: int
+    planned: int
     holm_p: float = nan
+
+    @property
+    def rank_floor(self) -> float:
+        """What `rank_p` could not have gone below."""
+        return 1 / (self.planned + 1)
 
     @property
     def significant(self) -> bool:
@@ -109,7 +114,7 @@ def contrast(
     clusters: Clusters | None = None,
     bounds: tuple[float, float] = (0, 1),
     upward: bool = False,
-    planned: int | None = None,
+    planned: int = 0,
 ) -> Contrast:
     """Skill neurons against K random sets, seeds averaged, rows and sets drawn anew.
 
@@ -121,7 +126,7 @@ def contrast(
         clusters: rows that are drawn together; else each by itself.
         bounds: between which a row's value lies.
         upward: whether the skill neurons are expected to stand above the random sets, instead of below.
-        planned: sets that would have been read had the test not been stopped; else K.
+        planned: sets that would have been read had the test not been stopped; 0: K.
     """
     ours = np.asarray(skill, dtype=np.float64).mean(axis=0)
     theirs = np.asarray(controls, dtype=np.float64).mean(axis=1)
@@ -132,8 +137,8 @@ def contrast(
         control=mean_interval(values, within=bounds),
         difference=Estimate(float(ours.mean() - values.mean()), *central(drawn), 0.0, len(ours)),
         rank_p=(1 + _ahead(float(ours.mean()), values, upward)) / (sets + 1),
-        rank_floor=1 / ((planned or sets) + 1),
         sets=sets,
+        planned=planned or sets,
     )
 
 

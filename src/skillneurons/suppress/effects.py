@@ -101,9 +101,9 @@ def verdict(keep: bool, effects: Sequence[Effect], margin: float) -> str:
     if needed := [effect for effect, a in tested if a.significant]:
         return _needed(keep, needed, len(tested))
     least = least_sets(len(tested))
-    if planned := [a for _, a in tested if 1 / a.rank_floor < least + 1 - 1e-9]:
+    if (planned := min(a.planned for _, a in tested)) < least:
         return (
-            f"**Cannot tell**: {round(1 / planned[0].rank_floor) - 1} random sets are too few for a test at "
+            f"**Cannot tell**: {planned} random sets are too few for a test at "
             f"{len(tested)} rates, which takes {least} (controls={least}). Strongest {compared(strongest)}."
         )
     # where no answer changes resampling shows no spread, and yet so many rows leave room for some
