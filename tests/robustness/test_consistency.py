@@ -16,6 +16,7 @@ from skillneurons.neurons.activations import chosen_activations, standardised_sh
 from skillneurons.neurons.intervention import Intervention, suppressed_scores
 from skillneurons.neurons.selection import random_sets, top_neurons
 from skillneurons.neurons.sites import site_of
+from skillneurons.robustness.ceiling import Pool
 from skillneurons.robustness.consistency import SKILL, Reading, Votes, consistency, shift_by_layer
 from skillneurons.robustness.measure import PromptedModel
 from skillneurons.stats.cluster_bootstrap import Clusters, mean_interval, sign_flip_p
@@ -363,3 +364,30 @@ def test_what_was_read_is_not_changed_by_what_is_suppressed_later(backbones):
         assert np.array_equal(read, copy), name
         assert (read != 0).any()
         assert np.array_equal(chosen_activations(backbone, site, prompt, encoded, position), copy), name
+
+
+def test_a_kind_of_attack_is_measured_as_if_its_rows_were_all():
+    fired, signs, labels = noise(31, n=90)
+    votes, ranking = Votes.of(fired, signs), np.random.default_rng(32).random((L, F))
+    clusters = Clusters.by(np.arange(90) // 2 * 2 + labels)
+    pool_fired, _, pool_labels = noise(33, n=400)
+    pool = Pool(Votes.of(pool_fired, signs), pool_labels)
+    kinds = {"typos": np.arange(0, 40), "human": np.arange(50, 90)}
+    found = consistency(ranking, Reading(votes, labels, clusters, pool=pool, kinds=kinds), (5, 10), permutations=20)
+    assert [(one.group, one.measure) for one in found.kinds] == [
+        (kind, what) for what in ("Spearman", "overlap@5%", "overlap@10%") for kind in kinds
+    ]
+    alone = {}
+    for kind, rows in kinds.items():
+        part = Votes.of([one[rows] for one in fired], signs)
+        reading = Reading(part, labels[rows], clusters.take(rows), pool=pool)
+        alone[kind] = consistency(ranking, reading, (5, 10), permutations=20)
+    for one in found.kinds:
+        lines = alone[one.group]
+        expected = lines.agreement if np.isnan(one.percent) else lines.overlap[one.percent]
+        assert (one.estimate.value, one.n, one.ceiling) == (expected.estimate.value, 40, expected.ceiling)
+    by_kind = [one.agreement.ceiling.p_value for one in alone.values()]
+    adjusted = multipletests(by_kind, method="holm")[1]
+    assert [one.lost_holm_p for one in found.kinds[:2]] == pytest.approx(adjusted)
+    rest = consistency(ranking, Reading(votes, labels, clusters, pool=pool), (5, 10), permutations=20)
+    assert repr(found.lines[: -len(found.kinds)]) == repr(rest.lines)

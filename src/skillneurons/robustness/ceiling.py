@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from skillneurons.robustness.votes import Floats, Votes
 from skillneurons.stats.cluster_bootstrap import Clusters
+from skillneurons.stats.intervals import Estimate
 from skillneurons.stats.neuron_tests import spearman
 
 DRAWS, SPLITS = 200, 40
@@ -45,6 +46,11 @@ class Ceiling:
     low: float = nan
     high: float = nan
     p_value: float = nan
+
+    @property
+    def estimate(self) -> Estimate:
+        """To be drawn."""
+        return Estimate(self.value, max(0.0, self.low), self.high)
 
 
 UNKNOWN = Ceiling()

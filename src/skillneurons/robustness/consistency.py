@@ -5,8 +5,9 @@ chosen on the adversarial rows, so predictivity there needs no correction for a 
 S prompts, L layers, F FFN width, R permutations, K random sets, M sets.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from skillneurons.stats.cluster_bootstrap import Clusters, central, mean_interva
 from skillneurons.stats.control_sets import Contrast, contrast, least_sets
 from skillneurons.stats.intervals import Estimate, holm, passes, unknown
 from skillneurons.stats.neuron_tests import spearman
+
+ALL_ROWS, SPEARMAN = "all rows", "Spearman"
+Key = TypeVar("Key", int, float)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class ConsistencyLine:
         ceiling: of an agreement, what clean rows of the same number give.
         lost_holm_p: of the ceiling's p over the percentages.
         corrected: of a correlation, without the noise of both sides.
+        group: the kind of attack it is of.
     """
 
     measure: str
@@ -54,6 +59,7 @@ class ConsistencyLine:
     ceiling: Ceiling = UNKNOWN
     lost_holm_p: float = float("nan")
     corrected: float = float("nan")
+    group: str = ALL_ROWS
 
     @property
     def lost(self) -> bool | None:
@@ -65,6 +71,7 @@ class ConsistencyLine:
         """Its line of the table."""
         return {
             "measure": self.measure,
+            "group": self.group,
             "percent": self.percent,
             "layer": float("nan") if self.layer is None else self.layer,
             "neurons": self.neurons,
@@ -97,6 +104,7 @@ class Reading:
         rows: the adversarial row of each original `[m]`.
         pool: clean rows to draw ceilings from; None, then there is none.
         reliability: of the clean ranking, half A against half B; NaN where it is not known.
+        kinds: kind of attack -> its rows; those of few rows are left out.
     """
 
     votes: Votes
@@ -107,6 +115,13 @@ class Reading:
     rows: NDArray[np.int64] | None = None
     pool: Pool | None = None
     reliability: float = float("nan")
+    kinds: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    def of_kind(self, name: str) -> "Reading":
+        """The rows of one kind of attack alone, without their originals."""
+        rows = self.kinds[name]
+        some = (self.votes.take(rows), self.labels[rows], self.clusters.take(rows))
+        return Reading(*some, pool=self.pool, reliability=self.reliability)
 
 
 @dataclass(frozen=True)
@@ -119,6 +134,7 @@ class Consistency:
         null: the central 95% of one neuron under permuted labels.
         skill, difference, overlap, agreement: the lines that the verdict rests on, by percentage (agreement:
             Spearman of the full vectors).
+        kinds: the agreements of each kind of attack.
         against: skill neurons beside random sets, by percentage.
     """
 
@@ -130,6 +146,7 @@ class Consistency:
     overlap: dict[float, ConsistencyLine]
     agreement: ConsistencyLine
     against: dict[float, Contrast]
+    kinds: tuple[ConsistencyLine, ...] = ()
 
 
 def consistency(
@@ -170,6 +187,7 @@ def consistency(
     shared = _corrected({line.percent: line for line in agreements if line.layer is None and line.percent > 0})
     shared = _below_ceiling(shared)
     by_layer = [line for line in agreements if line.layer is not None]
+    by_kind = _by_kind(ranking, reading, percents, permutations, seed)
     all_lines = (
         *skill.values(),
         *difference.values(),
@@ -178,8 +196,10 @@ def consistency(
         *shared.values(),
         *by_layer,
         agreements[0],
+        *by_kind,
     )
-    return Consistency(all_lines, predictivity, central(null), skill, difference, shared, agreements[0], against)
+    found = (all_lines, predictivity, central(null), skill, difference, shared, agreements[0], against)
+    return Consistency(*found, kinds=by_kind)
 
 
 SKILL = "predictivity of the skill neurons"
@@ -246,6 +266,21 @@ def _clean_lines(
     )
 
 
+def _by_kind(
+    ranking: NDArray[np.floating], reading: Reading, percents: Sequence[float], permutations: int, seed: int
+) -> tuple[ConsistencyLine, ...]:
+    """Agreements on each kind of attack, each beside the ceiling of as many clean rows; Holm over the kinds."""
+    found = []
+    for name in reading.kinds:
+        part = reading.of_kind(name)
+        null = part.votes.predictivity(part.clusters.permuted(part.labels, permutations, seed))
+        predictivity = part.votes.predictivity(part.labels)
+        lines = _agreements(ranking, part, predictivity, null, percents, seed)
+        found.append([replace(line, group=name) for line in lines if line.layer is None])
+    by_measure = [dict(enumerate(lines)) for lines in zip(*found, strict=True)]
+    return tuple(line for lines in by_measure for line in _below_ceiling(lines).values())
+
+
 def _agreements(
     ranking: NDArray[np.floating],
     reading: Reading,
@@ -272,7 +307,7 @@ def _agreements(
 
     value = spearman(ranking, predictivity)
     by_chance, on_clean = (np.array([spearman(ranking, one) for one in many]) for many in (null, clean))
-    whole = line("Spearman", float("nan"), None, ranking.size, value, 0.0, by_chance, on_clean)
+    whole = line(SPEARMAN, float("nan"), None, ranking.size, value, 0.0, by_chance, on_clean)
     found = [replace(whole, corrected=corrected(value, here, reading.reliability))]
     for percent in percents:
         top, name = top_neurons(ranking, percent), f"overlap@{percent:g}%"
@@ -302,8 +337,8 @@ def _clean(reading: Reading, seed: int) -> tuple[NDArray[np.float32], float]:
     return reading.pool.votes.resampled(reading.pool.labels, drawn[0]), drawn[1]
 
 
-def _below_ceiling(lines: dict[float, ConsistencyLine]) -> dict[float, ConsistencyLine]:
-    """Holm over the percentages."""
+def _below_ceiling(lines: dict[Key, ConsistencyLine]) -> dict[Key, ConsistencyLine]:
+    """Holm over the percentages, or the kinds."""
     if any(np.isnan(line.ceiling.p_value) for line in lines.values()):
         return lines
     adjusted = holm([line.ceiling.p_value for line in lines.values()])

@@ -22,6 +22,7 @@ from skillneurons.plots.style import (
     percent,
     require_some,
 )
+from skillneurons.robustness.consistency import ConsistencyLine
 from skillneurons.robustness.restoration import Restored
 from skillneurons.stats.control_sets import Contrast
 from skillneurons.stats.intervals import Estimate
@@ -110,6 +111,28 @@ def predictivity_held(panels: Sequence[Held]) -> Figure:
         dress(one, held.title, "predictivity")
         one.set_xticks([0, 1], ["all neurons", "skill neurons"])
         percent(one)
+    legend_below(figure, axes[0].get_legend_handles_labels()[0])
+    return figure
+
+
+def agreements(panels: Sequence[tuple[str, Sequence[tuple[str, ConsistencyLine]]]]) -> Figure:
+    """Shared top neurons by layer and kind of attack, beside what as many clean rows would share, and chance."""
+    require_some(panels, "panel")
+    longest = max(len(lines) for _, lines in panels)
+    figure, axes = canvas(max(7.0, 1.6 + 5.4 * len(panels)), 1.8 + 0.32 * longest, panels=len(panels))
+    for one, (title, lines) in zip(axes, panels, strict=True):
+        for y, (_, line) in enumerate(lines):
+            label = "permuted labels, 95%" if y == 0 else None
+            one.barh(y, line.null_high - line.null_low, 0.7, line.null_low, color=PALE, zorder=0, label=label)
+        tops = [(y - 0.14, line.ceiling.estimate) for y, (_, line) in enumerate(lines)]
+        marks(one, tops, CLEAN, "o", "ceiling: as many clean rows, 95%", upright=False)
+        found = [(y + 0.14, line.estimate) for y, (_, line) in enumerate(lines)]
+        marks(one, found, CHANGED, "s", "adversarial rows", upright=False)
+        dress(one, title, "", "overlap")
+        one.set_yticks(range(len(lines)), [name for name, _ in lines])
+        one.set_ylim(longest - 0.5, -0.5)
+        one.set_xlim(left=0)
+        in_percent(one.xaxis)
     legend_below(figure, axes[0].get_legend_handles_labels()[0])
     return figure
 

@@ -22,7 +22,7 @@ from skillneurons.neurons.staged_sets import read_in_stages
 from skillneurons.prompts.scoring import score
 from skillneurons.robustness.ceiling import Pool
 from skillneurons.robustness.consistency import Consistency, Reading, consistency, shift_by_layer
-from skillneurons.robustness.plan import Attacked, RobustnessPlan
+from skillneurons.robustness.plan import LEAST_ROWS, Attacked, RobustnessPlan
 from skillneurons.robustness.restoration import (
     ALL,
     SKILL,
@@ -220,6 +220,7 @@ class PromptedModel:
             attacked.clusters,
             pool=self._pools[neurons.fingerprint],
             reliability=spearman(neurons.ranking, neurons.predictivity[0]),
+            kinds={name: rows for (_, name), rows in attacked.kinds.items() if len(rows) >= LEAST_ROWS},
         )
         if not originals or attacked.pairs.clean is None:
             return reading

@@ -28,9 +28,10 @@ from skillneurons.prompts.soft_prompt import SoftPrompt
 from skillneurons.robustness.config import RobustnessConfig
 from skillneurons.stats.cluster_bootstrap import Clusters
 
-METHOD_VERSION = 3
+METHOD_VERSION = 4
 POOL_TIMES = 3  # clean rows for a ceiling, as a multiple of the adversarial ones
 GROUPS = ("construction", "method")  # columns by which adversarial rows are reported apart
+LEAST_ROWS = 20  # of a kind, to rank neurons by
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,15 @@ class Attacked:
         """The adversarial row of each original `[m]`."""
         assert self.pairs.rows is not None
         return self.pairs.rows
+
+    @cached_property
+    def kinds(self) -> dict[tuple[str, str], NDArray[np.int64]]:
+        """(column, value) -> the adversarial rows of that kind."""
+        found: dict[tuple[str, str], NDArray[np.int64]] = {}
+        for column in GROUPS:
+            values = np.array([str(value) for value in self.pairs.adversarial.extras.get(column, ())])
+            found |= {(column, name): np.flatnonzero(values == name) for name in sorted(set(values.tolist()))}
+        return found
 
     @cached_property
     def clusters(self) -> Clusters:

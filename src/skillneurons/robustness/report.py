@@ -12,15 +12,17 @@ from skillneurons.commands.signatures import Signature
 from skillneurons.neurons.selection import top_neurons
 from skillneurons.plots.style import DosePanel, suppression_curves
 from skillneurons.robustness import tables
+from skillneurons.robustness.consistency import ALL_ROWS, ConsistencyLine
 from skillneurons.robustness.figures import (
     Group,
     Held,
     accuracy_by_group,
+    agreements,
     predictivity_held,
     restoration_curves,
     shifts,
 )
-from skillneurons.robustness.set_report import ALL_ROWS, Rows, SetReport
+from skillneurons.robustness.set_report import Rows, SetReport
 from skillneurons.stats.intervals import Ranged
 from skillneurons.stats.skill_test import Skill
 from skillneurons.suppress.report import panel
@@ -80,6 +82,7 @@ class RobustnessReport:
         named = [(f"{one.name}, n={one.whole.n}", [_group(rows) for rows in one.groups]) for one in self.sets]
         found = {"figures/accuracy.png": accuracy_by_group(named)}
         found["figures/consistency.png"] = predictivity_held([_held(one) for one in self.sets])
+        found["figures/agreement.png"] = agreements([_agreements(one) for one in self.sets])
         both = [
             (f"{one.name}: {_WORDS[way]}", effects) for one in self.sets for way, effects in one.main.restored.items()
         ]
@@ -160,6 +163,15 @@ def _held(one: SetReport) -> Held:
     clean = float(neurons.predictivity[0][top].mean())
     title = f"{one.name}, n={one.whole.n}\ntop {one.primary:g}%, site {one.main.site}"
     return Held(title, held.predictivity[top], held.predictivity.ravel(), clean, held.null)
+
+
+def _agreements(one: SetReport) -> tuple[str, list[tuple[str, ConsistencyLine]]]:
+    """Overlap on all rows, of each layer, and of each kind of attack."""
+    held, rate = one.main.consistency, one.primary
+    lines = [("all rows", held.overlap[rate])]
+    lines += [(f"layer {x.layer}", x) for x in held.lines if x.layer is not None and x.percent == rate]
+    lines += [(f"{x.group} (n={x.n})", x) for x in held.kinds if x.percent == rate]
+    return f"{one.name}, n={one.whole.n}, site {one.main.site}\ntop {rate:g}% clean and adversarial", lines
 
 
 def _cells(name: str, rows: Rows) -> tuple[str, ...]:

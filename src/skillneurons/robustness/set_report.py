@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from skillneurons.neurons.scores import Neurons, RankingBy
 from skillneurons.robustness.ceiling import Ceiling
+from skillneurons.robustness.consistency import ALL_ROWS, SPEARMAN
 from skillneurons.robustness.figures import Point
 from skillneurons.robustness.measure import SetMeasured, SiteMeasured
-from skillneurons.robustness.plan import GROUPS
 from skillneurons.robustness.restoration import verdict
 from skillneurons.stats.cluster_bootstrap import Clusters
 from skillneurons.stats.intervals import Ranged, holm, passes
@@ -20,8 +20,6 @@ from skillneurons.stats.paired_accuracy import PairedAccuracy, clustered_share, 
 from skillneurons.stats.skill_test import Skill, skill
 from skillneurons.suppress.effects import Effect
 from skillneurons.suppress.effects import verdict as needed
-
-ALL_ROWS = "all rows"
 
 
 @dataclass(frozen=True)
@@ -85,13 +83,8 @@ class SetReport:
     @cached_property
     def groups(self) -> list[Rows]:
         """All rows first, then every kind."""
-        split, everything = self.measured.attacked.pairs.adversarial, np.arange(len(self.labels))
-        found = [self._rows("all", ALL_ROWS, everything)]
-        for column in GROUPS:
-            values = np.array([str(value) for value in split.extras.get(column, ())])
-            for name in sorted(set(values.tolist())):
-                found.append(self._rows(column, name, np.flatnonzero(values == name)))
-        return found
+        found = [self._rows("all", ALL_ROWS, np.arange(len(self.labels)))]
+        return found + [self._rows(*kind, rows) for kind, rows in self.measured.attacked.kinds.items()]
 
     @property
     def whole(self) -> Rows:
@@ -220,8 +213,18 @@ class SetReport:
             f"{told}: Spearman {whole.estimate.value:.2f}, ceiling {_ceiling(whole.ceiling, '.2f')}, permuted labels "
             f"{whole.null_low:.2f} to {whole.null_high:.2f}, without the rows' noise {known}; overlap "
             f"of the top {self.primary:g}% {shared.estimate.value:.1%}, ceiling {_ceiling(shared.ceiling, '.1%')}, "
-            f"by chance {shared.estimate.chance:.1%}."
+            f"by chance {shared.estimate.chance:.1%}.{self._by_kind()}"
         )
+
+    def _by_kind(self) -> str:
+        """On which kinds of attack the rankings agree less than few rows explain."""
+        lines = [line for line in self.main.consistency.kinds if line.measure == SPEARMAN]
+        told = [
+            f"{name}: {', '.join(kinds)}"
+            for name, lost in (("below the ceiling", True), ("not shown below it", False), ("no ceiling", None))
+            if (kinds := [f"{line.group} (n={line.n})" for line in lines if line.lost is lost])
+        ]
+        return f" By kind of attack (Holm over kinds) {'; '.join(told)}." if told else ""
 
     def _shift(self) -> Iterator[str]:
         layers = self.main.shift.get(self.primary, [])

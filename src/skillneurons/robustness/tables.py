@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from skillneurons.robustness.set_report import ALL_ROWS, SetReport
+from skillneurons.robustness.consistency import ALL_ROWS
+from skillneurons.robustness.set_report import SetReport
 from skillneurons.stats.intervals import Ranged
 from skillneurons.stats.paired_accuracy import PairedAccuracy
 from skillneurons.stats.skill_test import Skill, skill

@@ -42,6 +42,10 @@ class Votes:
         """(L, F)."""
         return self.counts.shape[1], self.counts.shape[2]
 
+    def take(self, rows: NDArray[np.int64]) -> "Votes":
+        """On some rows."""
+        return Votes(self.counts[rows], self.prompts)
+
     def predictivity(self, labels: ArrayLike) -> NDArray[np.float32]:
         """Share of rows right, mean over prompts, `[L, F]`; of several label vectors `[R, n]`: `[R, L, F]`."""
         y = np.asarray(labels, dtype=np.float32)
