@@ -67,7 +67,7 @@ def firing(prompts: str, data_dir: str | None) -> tuple[str, list[Bits], NDArray
     train = load_splits(test.task, data_dir=data_dir, roles=("train",), max_train_rows=TRAIN_ROWS)["train"]
     encoded = test.encode(info)
     told = info.encode(list(train.rows), test.max_length or found[0].card["max_length"])
-    rows = type(encoded)(told, torch.from_numpy(train.labels))
+    rows = type(encoded)(told, torch.tensor(train.labels))
     bits = []
     for prompt in found:
         site = site_of(info, "prompt-body", prompt.length)

@@ -38,14 +38,13 @@ from skillneurons.prompts.scoring import score
 from skillneurons.robustness.restoration import (
     Patched,
     judged,
-    margin,
     restoration_effects,
     verdict,
 )
 from skillneurons.stats.cluster_bootstrap import Clusters
 from skillneurons.stats.control_sets import least_sets
 from skillneurons.stats.intervals import Estimate
-from skillneurons.stats.paired_accuracy import compare
+from skillneurons.stats.paired_accuracy import compare, margin
 from skillneurons.suppress.effects import verdict as needed
 from skillneurons.suppress.report import SetPredictions
 

@@ -36,7 +36,6 @@ from skillneurons.robustness.restoration import (
     Restored,
     Rival,
     judged,
-    margin,
     restoration_effects,
     rival,
     verdict,
@@ -45,7 +44,7 @@ from skillneurons.robustness.rival_sets import Movers, donors_of_label, rival_se
 from skillneurons.stats.cluster_bootstrap import Clusters, mean_interval, ratio_interval
 from skillneurons.stats.control_sets import contrast
 from skillneurons.stats.intervals import Estimate, exact
-from skillneurons.stats.paired_accuracy import PairedAccuracy, compare
+from skillneurons.stats.paired_accuracy import PairedAccuracy, compare, margin
 
 P = 5
 PATCH = Intervention("resample", "prompt")

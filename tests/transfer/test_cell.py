@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from skillneurons.stats.control_sets import share
-from skillneurons.transfer.cell import against, cell, relative, same_seeds
+from skillneurons.stats.skill_test import Skill
+from skillneurons.transfer.cell import Block, against, beyond_random, cell, relative, same_seeds
 
 
 def draws(shape, rate, seed):
@@ -24,12 +25,28 @@ def test_a_difference_of_prompts_alone_is_welchs_test():
     assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()))
 
 
-def test_one_prompt_among_random_ones_is_crawford_and_howell():
-    theirs = np.repeat(np.array([0.5, 0.6, 0.4, 0.55, 0.3])[:, None], 50, axis=1)
-    found = against(np.full((1, 50), 0.9), theirs)
-    values = theirs[:, 0]
-    t = (0.9 - values.mean()) / (values.std(ddof=1) * np.sqrt(1 + 1 / 5))
-    assert found.p_value == pytest.approx(2 * stats.t.sf(t, 4))
+def test_one_prompt_is_not_tested():
+    found = against(np.full((1, 50), 0.9), draws((5, 50), 0.5, 0))
+    assert found.value == pytest.approx(0.9 - draws((5, 50), 0.5, 0).mean())
+    assert np.isnan([found.low, found.high, found.p_value]).all()
+
+
+def test_several_cells_are_weighed_and_their_variances_added_by_hand():
+    """Two sources on two targets; the random prompts are the same for all."""
+    sizes, rng = {"t": 40, "u": 60}, np.random.default_rng(1)
+    ours = {(s, t): rng.random((3, n)) < 0.7 for s in "ab" for t, n in sizes.items()}
+    random = {t: rng.random((5, n)) < 0.5 for t, n in sizes.items()}
+    cells = [*ours][:3]  # b on u is left out, as an own prompt would be
+    found = beyond_random([Block(*key, ours[key].astype(float), random[key[1]].astype(float)) for key in cells])
+    value = np.mean([ours[key].mean() - random[key[1]].mean() for key in cells])
+    of_t = (ours["a", "t"].mean(0) + ours["b", "t"].mean(0) - 2 * random["t"].mean(0)) / 3
+    of_u = (ours["a", "u"].mean(0) - random["u"].mean(0)) / 3
+    of_a = (ours["a", "t"].mean(1) + ours["a", "u"].mean(1)) / 3
+    of_b, of_random = ours["b", "t"].mean(1) / 3, (2 * random["t"].mean(1) + random["u"].mean(1)) / 3
+    parts = [part.var(ddof=1) / len(part) for part in (of_t, of_u, of_a, of_b, of_random)]
+    df = sum(parts) ** 2 / sum(v**2 / (n - 1) for v, n in zip(parts, (40, 60, 3, 3, 5), strict=True))
+    assert (found.value, found.n) == (pytest.approx(value), 100)
+    assert found.p_value == pytest.approx(2 * stats.t.sf(abs(value) / np.sqrt(sum(parts)), df))
 
 
 def test_where_all_prompts_are_alike_rows_are_paired():
@@ -105,7 +122,8 @@ def test_relative_accuracy_is_a_mean_of_ratios():
 
 def test_a_cell_carries_what_judges_it():
     ours, own, random = draws((3, 60), 0.8, 6), draws((3, 60), 0.9, 7), draws((5, 60), 0.5, 8)
-    found = cell(ours, random, 0.55, (ours[1:], own[1:]))
+    shown, hidden = (Skill(0.6, 0.5, 0.7, 0.5, 60, p) for p in (0.01, 0.06))
+    found = cell(ours, random, 0.55, shown, (ours[1:], own[1:]))
     assert found.accuracy == share(ours)
     assert (found.n, found.seeds, found.draws) == (60, 3, 5)
     values = random.mean(1)
@@ -116,12 +134,12 @@ def test_a_cell_carries_what_judges_it():
     assert (found.random.lowest, found.random.highest) == (values.min(), values.max())
     assert found.relative.by_seed == pytest.approx(tuple(ours[1:].mean(1) / own[1:].mean(1)))
     assert not found.at_chance
-    assert cell(ours, random, found.accuracy.low).at_chance, "the interval must lie above the majority rate"
-    assert not cell(ours, random, found.accuracy.low - 1e-9).at_chance
-    without = cell(ours, random, 0.55)
+    assert cell(ours, random, 0.55, hidden).at_chance
+    without = cell(ours, random, 0.9, shown)
+    assert not without.at_chance, "skill is not a matter of the majority rate"
     assert without.relative is None
     assert without.minus_own is None
-    itself = cell(own, random, 0.55, (own, own))
+    itself = cell(own, random, 0.55, shown, (own, own))
     assert itself.relative.value == 1
     assert (itself.relative.low, itself.relative.high) == (1, 1)
     assert (itself.minus_own.value, itself.minus_own.low, itself.minus_own.p_value) == (0, 0, 1)

@@ -34,6 +34,7 @@ from tracked import artifact, client, refusal, runs
 K, N, SEEDS = 3, 33, (0, 1)
 FAMILIES = {"quips": "sentiment", "jests": "sentiment", "tales": "nli"}
 UNSEEN = "riddles"  # a task no prompt was tuned on
+TABLES = ["transfer.json", "family_tests.json", "transfer_by_family.json", "overlap.json", "correlation.json"]
 ASKED = {"random_prompts": str(K), "max_eval_rows": str(N), "device": "cpu", "seed": "3", "top": "10"}
 BRIEF = {key: QUICK[key] for key in ("prompt_length", "max_length", "batch_size", "learning_rate", "device")}
 
@@ -158,7 +159,7 @@ def test_the_run_is_whole(place):
     for tag in ("commit", "versions", "device", "address", "backbone"):
         assert run.data.tags[f"skillneurons.{tag}"]
     tables = {entry["path"] for entry in json.loads(run.data.tags["mlflow.loggedArtifacts"])}
-    assert tables == {"transfer.json", "transfer_by_family.json", "overlap.json", "correlation.json"}
+    assert tables == {*TABLES}
     assert not list(Path(".skillneurons/checkpoints").glob("*"))
 
 
@@ -192,7 +193,7 @@ def test_every_cell_follows_from_the_logged_rows(place):
         assert metrics[where] == pytest.approx(ours.mean())
         assert metrics[f"{where}_low"] == pytest.approx(interval.low)
         assert metrics[f"transfer/{source}/{target}/majority"] == pytest.approx(majority)
-        assert line["verdict"].startswith("above majority" if interval.low > majority else "at chance")
+        assert line["verdict"].startswith("skill" if line["balanced_accuracy_p"] <= 0.05 else "no skill shown")
         if target == UNSEEN:
             assert np.isnan(line["relative"])
             assert line["paired_seeds"] == 0
@@ -213,7 +214,16 @@ def test_every_cell_follows_from_the_logged_rows(place):
     assert (own[["own_difference", "own_difference_low"]] == 0).all(axis=None)
     assert own["difference_holm_p"].isna().all()
     moved = found[found["relation"] != "own"]
-    np.testing.assert_allclose(moved["difference_holm_p"], holm(moved["difference_p"]))
+    tests = table(run, "family_tests.json").set_index(["source_family", "target_family"])
+    np.testing.assert_allclose(tests["difference_holm_p"].astype(float), holm(tests["difference_p"]))
+    for pair, cells in moved.groupby(["source_family", "target_family"]):
+        assert tests.loc[pair, "difference"] == pytest.approx(cells["difference"].mean())
+        if tests.loc[pair, "difference_holm_p"] < 0.05:
+            chosen = len(tests) / (tests["difference_holm_p"] < 0.05).sum()
+            expected = np.minimum(1, holm(cells["difference_p"]) * chosen)
+            np.testing.assert_allclose(cells["difference_holm_p"].astype(float), expected)
+        else:
+            assert cells["difference_holm_p"].isna().all()
     assert moved.set_index(["source", "target"])["relation"].to_dict() == {
         (a, b): "within family" if FAMILIES[a] == {**FAMILIES, UNSEEN: "nli"}[b] else "across families"
         for a in FAMILIES
@@ -295,7 +305,7 @@ def test_families_are_means_over_cells(place):
     }
 
 
-@pytest.mark.parametrize("name", ["transfer.json", "transfer_by_family.json", "overlap.json", "correlation.json"])
+@pytest.mark.parametrize("name", TABLES)
 def test_every_estimate_has_what_judges_it(place, name):
     found = table(finished(), name)
     assert "n" in found

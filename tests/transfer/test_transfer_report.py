@@ -6,12 +6,13 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from statsmodels.stats.multitest import multipletests
 from test_similarity import F, L, neurons
 
 from conftest import rows_of
 from skillneurons.transfer.families import ACROSS, ALL, GAP, LEARNT
 from skillneurons.transfer.figures import Heat, TaskPair, transfer_and_overlap, transfer_matrix
-from skillneurons.transfer.matrix import RANDOM, PromptSource, TargetPredictions, lines, matrices
+from skillneurons.transfer.matrix import RANDOM, PromptSource, TargetPredictions, family_tests, lines, matrices
 from skillneurons.transfer.panels import heats, overlaps, points
 from skillneurons.transfer.report import TransferReport, _correlated
 from skillneurons.transfer.similarity import similarity
@@ -21,7 +22,7 @@ N, SEEDS, K = 400, (0, 1, 2), 6
 
 
 def measured(
-    accuracy: Callable[[str, str], float], families: dict[str, str] = FAMILIES, n: int = N
+    accuracy: Callable[[str, str], float], families: dict[str, str] = FAMILIES, n: int = N, spread: float = 0.01
 ) -> list[TargetPredictions]:
     """Rows right as often as `accuracy(source, target)` says; random prompts at about one half."""
     readers = [
@@ -33,7 +34,7 @@ def measured(
         rng = np.random.default_rng(number)
         labels = (np.arange(n) % 20 < 9).astype(np.int64)  # majority 55%
         rates = [0.5 if r.source == RANDOM else accuracy(r.source, target) for r in readers]
-        rates = np.array(rates) + rng.normal(0, 0.01, len(readers))
+        rates = np.array(rates) + rng.normal(0, spread, len(readers))
         right = rng.random(n) < rates[:, None]
         predictions = np.where(right, labels, 1 - labels)
         made.append(TargetPredictions(target, family, rows_of(labels, ("no", "yes")), readers, predictions))
@@ -59,7 +60,8 @@ def found_neurons(key: Callable[[str], str]) -> dict:
 def report(measured: list[TargetPredictions], neurons: dict | None = None) -> TransferReport:
     pairs = combinations(sorted(neurons or {}), 2)
     alike = {(a, b): similarity(neurons[a], neurons[b], 5) for a, b in pairs}
-    return TransferReport("6 x 6 tasks · tiny", lines(measured), alike, 5, 10_000, 0)
+    tests = family_tests(measured)
+    return TransferReport("6 x 6 tasks · tiny", lines(measured, tests), alike, 5, 10_000, 0, tests, 0.03)
 
 
 def correlations(made: TransferReport, scope: str) -> dict:
@@ -71,9 +73,11 @@ def test_transfer_within_families_is_found():
     verdicts = {(line.source, line.target): line.transfers for line in made.lines}
     assert all(verdicts[a, b] == (a[0] == b[0]) for a, b in verdicts)
     said = made.finding()
-    assert "**6 of 30 cells transfer**" in said
+    assert "**3 of 9 pairs of families transfer**" in said
+    assert "a → a +" in said
+    assert "6 of 30 cells transfer" in said
     assert "6 of 6 within family, 0 of 24 across families" in said
-    assert "Own prompts are above the majority rate for 6 of 6 tasks." in said
+    assert "Own prompts have skill by permuted labels on 6 of 6 tasks." in said
     assert "n=400, majority rate 55.0%" in said
     assert f"above {K} random prompts" in said
     assert "over tasks" in said
@@ -123,9 +127,68 @@ def test_transfer_that_goes_with_overlap_is_found_and_other_transfer_is_not():
 
 def test_a_model_at_chance_is_said_to_be():
     said = report(measured(lambda source, target: 0.5)).finding()
-    assert "**At chance**: no prompt helps another task" in said
-    assert "above the majority rate for 0 of 6 tasks; at chance: a1, a2, b1, b2, c1, c2" in said
-    assert "transfer**" not in said
+    assert "**Cannot tell**: no pair of families is above 6 random prompts" in said
+    assert "points is not excluded; 3 would count as none" in said
+    assert "skill by permuted labels on 0 of 6 tasks; none is shown on a1, a2, b1, b2, c1, c2" in said
+    assert "families transfer**" not in said
+    assert "0 of 30 cells transfer" in said
+
+
+def test_no_transfer_is_said_only_where_a_difference_is_excluded():
+    """Many rows, and prompts that hardly differ."""
+    made = measured(lambda source, target: 0.5, n=20_000, spread=0.001)
+    text = report(made).finding()
+    assert "**No transfer** within 3 points between any families" in text
+    assert "cannot tell" not in text.lower()
+
+
+def test_pairs_of_families_are_tested_first_and_their_cells_after():
+    made = measured(lambda s, t: 0.9 if s == t else 0.8 if s[0] == t[0] == "a" else 0.5)
+    tests, found = family_tests(made), lines(made)
+    plain = {(t.source_family, t.target_family): t for t in tests}
+    assert len(plain) == 9
+    adjusted = multipletests([t.difference.p_value for t in tests], method="holm")[1]
+    assert [t.holm_p for t in tests] == pytest.approx(adjusted)
+    chosen = {pair for pair, t in plain.items() if t.beyond}
+    assert ("a", "a") in chosen
+    for pair, test in plain.items():
+        cells = [x for x in found if (x.source_family, x.target_family) == pair and x.relation != "own"]
+        assert test.cells == len(cells) == (2 if pair[0] == pair[1] else 4)
+        assert test.difference.value == pytest.approx(np.mean([x.cell.above_random.value for x in cells]))
+        if pair not in chosen:
+            assert all(np.isnan(x.holm_p) for x in cells)
+            assert all(x.verdict.endswith("as its families are not") for x in cells)
+            continue
+        within_pair = multipletests([x.cell.above_random.p_value for x in cells], method="holm")[1]
+        expected = np.minimum(1, within_pair * 9 / len(chosen))
+        assert [x.holm_p for x in cells] == pytest.approx(expected)
+
+
+def test_one_prompt_a_task_is_not_tested():
+    made = measured(within)
+    keep = [i for i, r in enumerate(made[0].readers) if r.source == RANDOM or r.seed == 0]
+    one = [replace(x, readers=[x.readers[i] for i in keep], predictions=x.predictions[keep]) for x in made]
+    found = report(one)
+    said = found.finding()
+    assert "**Not tested**" in said
+    assert "Tune two seeds or more" in said
+    assert not any(line.transfers or line.beyond_random for line in found.lines)
+    assert {line.verdict.split(", ")[1] for line in found.lines} == {"not tested against random prompts: one prompt"}
+    assert set(found.test_table()["verdict"]) == {"not tested: one prompt a task"}
+
+
+def test_skill_below_the_majority_rate_is_seen():
+    """Right on 70% of either label, where always naming the commoner one would be right on 80%."""
+    labels = (np.arange(500) % 5 > 0).astype(np.int64)
+    rng = np.random.default_rng(0)
+    rates = [0.7] * 3 + [0.5] * K
+    readers = [PromptSource("s", "f", i, f"s{i}") for i in range(3)]
+    readers += [PromptSource(RANDOM, "", i, f"r{i}") for i in range(K)]
+    predictions = np.stack([np.where(rng.random(500) < rate, labels, 1 - labels) for rate in rates])
+    [line] = lines([TargetPredictions("t", "g", rows_of(labels, ("no", "yes")), readers, predictions)])
+    assert line.cell.accuracy.high < line.cell.majority
+    assert line.transfers
+    assert line.verdict == "skill, above random prompts"
 
 
 def test_tasks_with_fewer_prompts_than_others_are_counted():
@@ -141,7 +204,7 @@ def test_tasks_that_are_not_learnt_are_left_out():
     made = report(measured(lambda s, t: 0.5 if t[0] == "c" or s[0] == "c" else within(s, t)))
     assert made.learnt == ["a1", "a2", "b1", "b2"]
     said = made.finding()
-    assert "at chance: c1, c2" in said
+    assert "none is shown on c1, c2" in said
     assert f"Mean relative accuracy on {LEARNT}" in said
     alone = next(one for one in made.together if one.scope == LEARNT and one.relation == "within family")
     assert {line.target for line in alone.lines} == {"a1", "a2", "b1", "b2"}
@@ -155,7 +218,7 @@ def test_tasks_that_are_not_learnt_are_left_out():
 def test_prompts_that_do_worse_than_random_ones_are_counted():
     made = report(measured(lambda s, t: 0.9 if s == t else (0.2 if s[0] == t[0] else 0.5)))
     assert "6 are below random prompts" in made.finding()
-    assert sum(line.verdict == "at chance, below random prompts" for line in made.lines) == 6
+    assert sum(line.verdict == "no skill shown, below random prompts" for line in made.lines) == 6
 
 
 def test_metrics_name_source_and_target():
@@ -240,7 +303,7 @@ def test_no_verdict_rests_on_tasks_that_are_not_learnt():
     assert correlations(made, ALL)
     assert not correlations(made, LEARNT)
     said = made.finding()
-    assert "2 tasks have an own prompt above chance; it takes three" in said
+    assert "2 tasks have an own prompt with skill; it takes three" in said
     assert "transfer goes with**" not in said.lower()
     assert "spearman" not in said.lower()
 
@@ -256,12 +319,12 @@ def test_tasks_that_random_prompts_do_are_named():
     said = report(known).finding()
     first, second = (f"{name} {report(known).lines[i].cell.random.value:.1%}" for name, i in (("a1", 0), ("a2", 6)))
     assert f"**Random prompts alone** are above the majority rate on {first}, {second}: the backbone" in said
-    assert "**4 of 30 cells transfer**" in said, "those of a are not above random prompts any more"
+    assert "4 of 30 cells transfer" in said, "those of a are not above random prompts any more"
 
 
 def test_the_share_over_tasks_is_not_below_0_and_a_gap_may_be():
     made = measured(lambda source, target: 0.9 if source == target or (source, target) == ("a1", "b1") else 0.0)
-    found = TransferReport("made up", lines(made), {}, 5, 1_000, 0).together
+    found = report(made).together
     across = next(one for one in found if one.relation == ACROSS and one.source_family == "all")
     assert across.unit == "tasks"
     assert 0 < across.relative.value < 0.2

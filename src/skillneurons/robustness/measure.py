@@ -32,7 +32,6 @@ from skillneurons.robustness.restoration import (
     Restored,
     Rival,
     judged,
-    margin,
     restoration_effects,
     rival,
 )
@@ -42,6 +41,7 @@ from skillneurons.seeds import mix
 from skillneurons.stats.cluster_bootstrap import Clusters
 from skillneurons.stats.control_sets import Contrast
 from skillneurons.stats.neuron_tests import spearman
+from skillneurons.stats.paired_accuracy import margin
 from skillneurons.suppress.report import SetPredictions
 
 Scores = NDArray[np.float32]

@@ -19,7 +19,7 @@ from skillneurons.stats.cluster_bootstrap import Clusters, mean_interval, ratio_
 from skillneurons.stats.control_sets import Contrast, contrast, corrected
 from skillneurons.stats.intervals import Estimate, Ranged
 from skillneurons.stats.mcnemar import tango
-from skillneurons.stats.paired_accuracy import PairedAccuracy, clustered_share
+from skillneurons.stats.paired_accuracy import PairedAccuracy, clustered_share, margin
 
 Direction = Literal["restore", "corrupt"]
 DIRECTIONS: tuple[Direction, Direction] = ("restore", "corrupt")
@@ -370,16 +370,6 @@ def _restored(
         against=against,
         margin_against=margin_against,
     )
-
-
-def margin(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Score of the right label minus the best other one, of scores `[..., n, C]`: `[..., n]`."""
-    values = np.asarray(scores, dtype=np.float64)
-    rows = np.arange(len(labels))
-    own = values[..., rows, labels]
-    others = values.copy()
-    others[..., rows, labels] = -np.inf
-    return np.asarray(own - others.max(axis=-1))
 
 
 def _share(moved: NDArray[np.float64], way: NDArray[np.float64], clusters: Clusters) -> Estimate:

@@ -87,6 +87,16 @@ def compare(
     )
 
 
+def margin(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Score of the right label minus the best other one, of scores `[..., n, C]`: `[..., n]`."""
+    values = np.asarray(scores, dtype=np.float64)
+    rows = np.arange(len(labels))
+    own = values[..., rows, labels]
+    others = values.copy()
+    others[..., rows, labels] = -np.inf
+    return np.asarray(own - others.max(axis=-1))
+
+
 def clustered_share(correct: ArrayLike, clusters: Clusters) -> Ranged:
     """Accuracy of `[S, n]` with Wilson's interval: over rows, or over originals where several rows share one."""
     hits = np.asarray(correct, dtype=np.float64)

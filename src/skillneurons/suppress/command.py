@@ -22,12 +22,16 @@ from skillneurons.neurons.selection import Mask
 from skillneurons.neurons.staged_sets import read_in_stages
 from skillneurons.plots.style import suppression_curves
 from skillneurons.suppress.config import SuppressConfig
+from skillneurons.suppress.faithfulness import Faithfulness, measure
+from skillneurons.suppress.figures import faithfulness_curves
 from skillneurons.suppress.plan import SuppressPlan, plan
 from skillneurons.suppress.report import SetPredictions, SuppressionReport
 from skillneurons.tracking.registry import fetch, fetch_neurons
 from skillneurons.tracking.runs import Tracking
 
 TABLE, ROWS, FIGURE = "suppression.json", "predictions/test.parquet", "figures/suppression.png"
+FAITHFULNESS, AREAS, CURVE = "faithfulness.json", "faithfulness_areas.json", "figures/faithfulness.png"
+Measured = tuple[SetPredictions, Faithfulness | None]
 _WORDS = {
     "zero": "set to 0",
     "mean": "set to the baseline's mean",
@@ -75,8 +79,8 @@ class Suppress(Command[SuppressPlan, SuppressionReport | Said]):
     def work(self, plan: SuppressPlan, job: Job) -> SuppressionReport:
         measured = _measure_all(plan, job)
         c = plan.config
-        effects = [effect for one in measured for effect in one.effects(c.seed, c.keep)]
-        report = SuppressionReport(plan.title, how(plan), c.kind, c.keep, c.margin / 100, effects)
+        effects = [effect for one, _ in measured for effect in one.effects(c.seed, c.keep)]
+        report = SuppressionReport(plan.title, how(plan), c.kind, c.keep, c.margin / 100, effects, measured[0][1])
         _record(plan, job, measured, report)
         return report
 
@@ -93,40 +97,55 @@ def how(plan: SuppressPlan) -> str:
     return f"{found}{paper}: {which} {per}{by} {_WORDS[c.kind].format(sigma=c.sigma)} {where}"
 
 
-def _measure_all(plan: SuppressPlan, job: Job) -> list[SetPredictions]:
+def _measure_all(plan: SuppressPlan, job: Job) -> list[Measured]:
     job.say(_opening(plan))
     backbone = loading.load(plan.info, device=job.accelerator.device, dtype=torch.float32)
     return [_measure(plan, subject, backbone, job) for subject in plan.subjects]
 
 
-def _measure(plan: SuppressPlan, subject: EvaluatedTask, backbone: Backbone, job: Job) -> SetPredictions:
+def _measure(plan: SuppressPlan, subject: EvaluatedTask, backbone: Backbone, job: Job) -> Measured:
     encoded, labels = subject.encode(plan.info), subject.split.labels
 
-    def read(masks: Mask) -> NDArray[np.int64]:
-        """Predictions `[M, S, n]`."""
+    def read(masks: Mask) -> NDArray[np.float32]:
+        """Label scores `[M, S, n, C]`."""
         started, found = time.perf_counter(), []
         for prompt in subject.prompts:
             asked = (plan.site(prompt), prompt.embeddings, encoded, subject.words, masks, plan.intervention(prompt))
             scores = suppressed_scores(backbone, *asked, subject.keys, plan.config.eval_batch_size)
-            found.append(scores.argmax(2).numpy())
+            found.append(scores.numpy())
         text = f"{subject.task.name}: {len(found)} prompt(s), {len(encoded)} rows, {len(masks)} sets"
         job.say(f"{text}, {clock(time.perf_counter() - started)}")
         return np.stack(found, axis=1)
 
     sets, predictions = read_in_stages(
-        plan.sets, read, lambda answers: float((answers == labels).mean()), upward=plan.config.keep
+        plan.sets,
+        lambda masks: read(masks).argmax(-1),
+        lambda answers: float((answers == labels).mean()),
+        upward=plan.config.keep,
     )
     prompts = [prompt.fingerprint for prompt in subject.prompts]
     name, own = subject.task.name, subject.own
-    return SetPredictions(name, own, subject.split, prompts, predictions.swapaxes(0, 1), sets)
+    curve = None
+    if own and plan.config.curve:
+        curve = measure(plan.ranking, plan.config.ranking, read, labels, seed=plan.config.seed)
+    return SetPredictions(name, own, subject.split, prompts, predictions.swapaxes(0, 1), sets), curve
 
 
-def _record(plan: SuppressPlan, job: Job, measured: list[SetPredictions], report: SuppressionReport) -> None:
+def _record(
+    plan: SuppressPlan,
+    job: Job,
+    measured: list[tuple[SetPredictions, Faithfulness | None]],
+    report: SuppressionReport,
+) -> None:
     run = job.run
     run.metrics({**report.metrics, "seconds": job.seconds})
-    run.parquet(pd.concat([one.rows() for one in measured], ignore_index=True), ROWS)
+    run.parquet(pd.concat([one.rows() for one, _ in measured], ignore_index=True), ROWS)
     label = f"top neurons {'kept' if plan.config.keep else 'suppressed'}, % of {plan.config.ranking}"
     run.figure(suppression_curves(report.panels(), label), FIGURE)
+    if report.curve:
+        run.figure(faithfulness_curves(report.curve, plan.title), CURVE)
+        run.table(pd.DataFrame(report.curve.rows()), FAITHFULNESS)
+        run.table(pd.DataFrame([report.curve.row()]), AREAS)
     run.note(report.finding())
     run.table(report.table(), TABLE)
 

@@ -34,6 +34,10 @@ class SuppressConfig(ComputeConfig):
         "predictivity", description="what the top neurons are of: predictivity, effect, both"
     )
     margin: float = Field(3.0, gt=0, lt=100, description="points within which a difference counts as none")
+    curve: bool = Field(
+        False,
+        description="also faithfulness over sizes, 0.1 to 50%: areas kept and lost, the minimal set",
+    )
     sigma: float = Field(0.1, gt=0, allow_inf_nan=False, description="for kind=noise: its standard deviation")
     other_tasks: str | None = Field(None, description="prompts of other tasks, scored under the same sets")
     seed: int = Field(0, ge=0, description="of random sets, noise, resampling and the bootstrap")
@@ -59,7 +63,8 @@ class SuppressConfig(ComputeConfig):
         """The values that decide the outcome; prompts, neurons and tasks enter an address by fingerprint."""
         values = self.model_dump(include={"kind", "positions", "ranking", "ranking_by", "keep", "margin", "seed"})
         noise = {"sigma": self.sigma} if self.kind == "noise" else {}
-        return {**values, **noise, "controls": self.random_sets, "rates": sorted(self.rates)}
+        curve = {"curve": True} if self.curve else {}
+        return {**values, **noise, **curve, "controls": self.random_sets, "rates": sorted(self.rates)}
 
 
 CONFIG = SuppressConfig

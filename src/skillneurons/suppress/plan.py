@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from skillneurons import fingerprints
 from skillneurons.backbones.base import BackboneInfo
@@ -23,7 +25,9 @@ from skillneurons.neurons.sites import Site, site_of
 from skillneurons.prompts.predictor import find_backbone
 from skillneurons.prompts.soft_prompt import SoftPrompt
 from skillneurons.seeds import mix
+from skillneurons.stats.control_sets import least_sets
 from skillneurons.suppress.config import SuppressConfig
+from skillneurons.suppress.faithfulness import SIZES, TESTS
 
 METHOD_VERSION = 3
 
@@ -56,17 +60,22 @@ class SuppressPlan:
         """`sst2 · roberta-base`."""
         return f"{self.subjects[0].task.name} · {self.info.name}"
 
+    @property
+    def ranking(self) -> NDArray[np.floating]:
+        """What sets are chosen by `[L, F]`, or `[K, L, F]`."""
+        return self.neurons.ranked(self.config.ranking_by)
+
     @cached_property
     def sets(self) -> tuple[Sets, ...]:
         """The sets at each rate, in rising order."""
-        c = self.config
-        ranking = self.neurons.ranked(c.ranking_by)
+        c, ranking = self.config, self.ranking
         return tuple(sets_at(ranking, rate, c.ranking, c.random_sets, c.seed, c.keep) for rate in sorted(c.rates))
 
     @property
     def most_sets(self) -> int:
         """How many sets are read if no test is stopped, the untouched model among them."""
-        return 1 + sum(1 + (0 if one.controls is None else len(one.controls)) for one in self.sets)
+        of_curve = 2 + (2 + least_sets(TESTS)) * 2 * len(SIZES) if self.config.curve else 0
+        return of_curve + 1 + sum(1 + (0 if one.controls is None else len(one.controls)) for one in self.sets)
 
     def site(self, prompt: SoftPrompt) -> Site:
         """The neurons' site under a prompt."""

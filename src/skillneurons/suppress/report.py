@@ -19,6 +19,7 @@ from skillneurons.stats.control_sets import contrast, corrected
 from skillneurons.stats.paired_accuracy import clustered_share
 from skillneurons.stats.skill_test import skill
 from skillneurons.suppress.effects import Effect, finding
+from skillneurons.suppress.faithfulness import Faithfulness
 
 INTACT, SKILL = "none", "skill"
 
@@ -90,6 +91,7 @@ class SuppressionReport:
         keep: whether all but the top neurons were suppressed.
         margin: differences within it, as a fraction, count as none.
         effects: every task at every rate, the own task first, rates rising.
+        curve: faithfulness over size, of the own task; None where it was not asked for.
     """
 
     title: str
@@ -98,11 +100,12 @@ class SuppressionReport:
     keep: bool
     margin: float
     effects: Sequence[Effect]
+    curve: Faithfulness | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
         """Of the own task under `test`, of others under `other/<task>`."""
-        found: dict[str, float] = {}
+        found: dict[str, float] = self.curve.metrics if self.curve else {}
         for e in self.effects:
             where, rate = "test" if e.own else f"other/{e.task}", f"{e.rate:g}"
             found |= {f"{where}/majority": e.majority, f"{where}/n": float(e.n)}
@@ -139,7 +142,8 @@ class SuppressionReport:
 
     def finding(self) -> str:
         """What was found, in words, chance included."""
-        return finding(self.title, self.how, self.keep, self.effects, self.margin)
+        found = finding(self.title, self.how, self.keep, self.effects, self.margin)
+        return f"{found}\n\n{self.curve.finding(self.margin)}" if self.curve else found
 
 
 def _names(sets: Sequence[Sets]) -> Iterator[tuple[float, str]]:

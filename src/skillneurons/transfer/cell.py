@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skillneurons.stats.control_sets import share
 from skillneurons.stats.intervals import Estimate, Ranged, mean_interval
+from skillneurons.stats.skill_test import Skill
 
 Floats = NDArray[np.float64]
 
@@ -48,6 +49,7 @@ class Cell:
     Attributes:
         n: rows of the target.
         majority: share of their commonest label.
+        known: whether there is skill: balanced accuracy against permuted labels.
         seeds: S, prompts of the source.
         accuracy: mean over them.
         random: mean over the K random prompts, with Student's interval over them, within [0, 1].
@@ -59,6 +61,7 @@ class Cell:
 
     n: int
     majority: float
+    known: Skill
     seeds: int
     accuracy: Ranged
     random: Ranged
@@ -69,12 +72,16 @@ class Cell:
 
     @property
     def at_chance(self) -> bool:
-        """Whether the accuracy is not above the majority rate beyond its interval."""
-        return self.accuracy.low <= self.majority
+        """Whether no skill is shown."""
+        return not self.known.shown
 
 
 def cell(
-    ours: ArrayLike, random: ArrayLike, majority: float, paired: tuple[ArrayLike, ArrayLike] | None = None
+    ours: ArrayLike,
+    random: ArrayLike,
+    majority: float,
+    known: Skill,
+    paired: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> Cell:
     """Judge the prompts of a source on the rows of a target.
 
@@ -82,6 +89,7 @@ def cell(
         ours: correctness of the source's prompts `[S, n]`.
         random: correctness of random prompts on the same rows `[K, n]`, K >= 2.
         majority: share of the commonest label of these rows.
+        known: whether the source's prompts have skill on them.
         paired: correctness of the source's and of the target's own prompts, both `[S', n]`, seed by seed;
             None where the target has no prompts of its own.
     """
@@ -92,30 +100,48 @@ def cell(
         a, b = (np.asarray(one, dtype=np.float64) for one in paired)
         minus_own, ratio = same_seeds(a, b), relative(a, b, majority, floor.value)
     difference = against(x, draws)
-    return Cell(x.shape[1], majority, len(x), share(x), floor, len(draws), difference, minus_own, ratio)
+    return Cell(x.shape[1], majority, known, len(x), share(x), floor, len(draws), difference, minus_own, ratio)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Correctness of one source's prompts `[S, n]` and of random ones `[K, n]`, K >= 2, on one target's rows."""
+
+    source: str
+    target: str
+    ours: Floats
+    random: Floats
 
 
 def against(ours: ArrayLike, theirs: ArrayLike) -> Difference:
-    """Mean accuracy of some prompts minus that of others on the same rows; rows and prompts both vary.
+    """Mean accuracy of some prompts `[S, n]` minus that of others `[K, n]` on the same rows, as `beyond_random`."""
+    both = (np.asarray(one, dtype=np.float64) for one in (ours, theirs))
+    return beyond_random([Block("", "", *both)])
 
-    The variance is the sum of three: of the row-wise difference over n, of our prompts' accuracies over S, of
-    theirs over K (what varies from row to row and from prompt to prompt is in two of them, so the sum is rather
-    too large). A single prompt of ours is taken to vary as theirs do (Crawford & Howell 1998). Student's t with
-    the degrees of freedom of Welch and Satterthwaite: unlike a bootstrap p it has no floor, which a
-    correction over many cells would run into.
+
+def beyond_random(blocks: Sequence[Block]) -> Difference:
+    """Mean over blocks of the accuracy of sources' prompts minus that of random ones; rows and prompts both vary.
+
+    The tasks are taken as given. The variance is the sum of those of each target's row-wise difference over its rows,
+    of each source's prompts over its seeds, and of the random prompts, which are the same for all blocks (what varies
+    from row to row and from prompt to prompt is in two of them, so the sum is rather too large). Student's t with the
+    degrees of freedom of Welch and Satterthwaite: unlike a bootstrap p it has no floor, which a correction over many
+    cells would run into. Of one prompt it is not known how others of its task would differ: no interval, no p.
 
     Args:
-        ours: correctness `[S, n]`.
-        theirs: correctness `[K, n]`, K >= 2.
+        blocks: one or more; the prompts of a source stand in one order in all of them.
     """
-    x, y = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
-    if len(x) > 1:
-        prompts = [_of_mean(x.mean(axis=1)), _of_mean(y.mean(axis=1))]
-    else:
-        variance, freedom = _of_mean(y.mean(axis=1))
-        prompts = [(variance * (len(y) + 1), freedom)]
-    rows = x.mean(axis=0) - y.mean(axis=0)
-    return _judged(float(x.mean() - y.mean()), [_of_mean(rows), *prompts], len(rows))
+    share, rows, prompts = 1 / len(blocks), dict[str, Floats](), dict[str, Floats]()
+    random = np.zeros(len(blocks[0].random))
+    for one in blocks:
+        gap = share * (one.ours.mean(axis=0) - one.random.mean(axis=0))
+        rows[one.target] = rows.get(one.target, 0.0) + gap
+        prompts[one.source] = prompts.get(one.source, 0.0) + share * one.ours.mean(axis=1)
+        random += share * one.random.mean(axis=1)
+    value, n = float(sum(gap.mean() for gap in rows.values())), sum(map(len, rows.values()))
+    if min(map(len, prompts.values())) < 2:
+        return Difference(value, nan, nan, 0.0, n, nan)
+    return _judged(value, [_of_mean(part) for part in (*rows.values(), *prompts.values(), random)], n)
 
 
 def same_seeds(ours: ArrayLike, theirs: ArrayLike) -> Difference:

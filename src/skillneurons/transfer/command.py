@@ -25,13 +25,14 @@ from skillneurons.tracking.registry import fetch, fetch_neurons
 from skillneurons.tracking.runs import Tracking
 from skillneurons.transfer.config import TransferConfig
 from skillneurons.transfer.figures import transfer_and_overlap, transfer_matrix
-from skillneurons.transfer.matrix import RANDOM, PromptSource, TargetPredictions, lines
+from skillneurons.transfer.matrix import RANDOM, PromptSource, TargetPredictions, family_tests, lines
 from skillneurons.transfer.panels import heats, overlaps, points
 from skillneurons.transfer.plan import Target, TransferPlan, plan
 from skillneurons.transfer.report import TransferReport
 from skillneurons.transfer.similarity import similarity
 
-TABLE, FAMILIES, CORRELATIONS, OVERLAP = (
+TESTS, TABLE, FAMILIES, CORRELATIONS, OVERLAP = (
+    "family_tests.json",
     "transfer.json",
     "transfer_by_family.json",
     "correlation.json",
@@ -90,7 +91,9 @@ def report_of(plan: TransferPlan, measured: list[TargetPredictions]) -> Transfer
     """The cells, and the neurons of each pair of tasks."""
     c, pairs = plan.config, combinations(plan.neurons, 2)
     alike = {(a, b): similarity(plan.neurons[a], plan.neurons[b], c.top) for a, b in pairs}
-    return TransferReport(plan.title, lines(measured), alike, c.top, c.permutations, c.seed)
+    tests = family_tests(measured)
+    found = lines(measured, tests, c.seed)
+    return TransferReport(plan.title, found, alike, c.top, c.permutations, c.seed, tests, c.margin / 100)
 
 
 def random_prompts(plan: TransferPlan, backbone: Backbone) -> list[torch.Tensor]:
@@ -143,6 +146,7 @@ def _record(job: Job, measured: list[TargetPredictions], report: TransferReport)
             heat = overlaps(report.lines, report.similarities, report.percent)
             chance = float(np.mean([one.overlap.chance for one in report.similarities.values()]))
             run.figure(transfer_and_overlap(heat, pairs, chance, report.overlap_title()), OVERLAP_FIGURE)
+    run.table(report.test_table(), TESTS)
     for frame, path in ((report.family_table(), FAMILIES), (report.association_table(), CORRELATIONS)):
         if len(frame):
             run.table(frame, path)

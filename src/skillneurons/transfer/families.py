@@ -14,7 +14,7 @@ from skillneurons.transfer.matrix import ACROSS, OWN, WITHIN, NamedCell, matrice
 from skillneurons.transfer.similarity import Similarity
 
 GAP = "within minus across"
-ALL, LEARNT = "all tasks", "tasks whose own prompt is above chance"
+ALL, LEARNT = "all tasks", "tasks whose own prompt has skill"
 Matrix = NDArray[np.float64]
 Pairs = Mapping[tuple[str, str], Similarity]
 
@@ -72,7 +72,7 @@ class Together:
 
 
 def learnt(found: Sequence[NamedCell]) -> list[str]:
-    """Tasks whose own prompt is above the majority rate beyond its interval."""
+    """Tasks whose own prompt has skill beyond chance."""
     return [line.target for line in found if line.relation == OWN and not line.cell.at_chance]
 
 

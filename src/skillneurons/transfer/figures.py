@@ -73,11 +73,7 @@ def transfer_matrix(panels: Sequence[Heat]) -> Figure:
         _draw_heat(figure, one, panel)
     legend_below(
         figure,
-        [
-            _chance_patch(
-                "at chance: this or the own prompts' accuracy is not above the majority rate beyond its interval"
-            )
-        ],
+        [_chance_patch("no skill shown, of this or of the own prompts (balanced accuracy, permuted labels)")],
     )
     return figure
 

@@ -26,7 +26,7 @@ from skillneurons.prompts.predictor import find_backbone
 from skillneurons.prompts.soft_prompt import SoftPrompt
 from skillneurons.transfer.config import TransferConfig
 
-METHOD_VERSION = 2
+METHOD_VERSION = 3
 SHARED = ("site", "stack", "protocol")  # on which neurons of several tasks must agree
 
 

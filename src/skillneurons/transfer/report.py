@@ -23,7 +23,7 @@ from skillneurons.transfer.families import (
     similarity_rows,
     together,
 )
-from skillneurons.transfer.matrix import ACROSS, OWN, RANDOM, WITHIN, NamedCell
+from skillneurons.transfer.matrix import ACROSS, OWN, RANDOM, WITHIN, FamilyTest, NamedCell
 from skillneurons.transfer.similarity import Similarity
 
 
@@ -34,6 +34,8 @@ class TransferReport:
     Attributes:
         title: tasks and backbone.
         lines: every cell.
+        tests: every pair of families, which are tested first.
+        margin: a difference within it, as a fraction, counts as none.
         similarities: of the neurons of each pair of tasks, by names in order; empty without neurons.
         percent: of a layer's neurons that count as top.
         orders, seed: of the permutations of tasks.
@@ -45,10 +47,12 @@ class TransferReport:
     percent: float
     orders: int
     seed: int
+    tests: Sequence[FamilyTest]
+    margin: float
 
     @cached_property
     def learnt(self) -> list[str]:
-        """Tasks whose own prompt is above chance."""
+        """Tasks whose own prompt has skill."""
         return learnt(self.lines)
 
     @cached_property
@@ -87,6 +91,10 @@ class TransferReport:
         """One row a relation and a pair of families."""
         return pd.DataFrame([one.row() for one in self.together])
 
+    def test_table(self) -> pd.DataFrame:
+        """One row a pair of families, beside random prompts."""
+        return pd.DataFrame([test.row(self.margin) for test in self.tests])
+
     def association_table(self) -> pd.DataFrame:
         """One row a correlation."""
         return pd.DataFrame(
@@ -99,7 +107,7 @@ class TransferReport:
 
     def rich_table(self) -> Table:
         """For the terminal: accuracy and, of the own prompt's, the share; chance in brackets."""
-        table = Table(title=f"{self.title}: accuracy in % (of the own prompt's); (at chance) in brackets")
+        table = Table(title=f"{self.title}: accuracy in % (of the own prompt's); (no skill shown) in brackets")
         targets = list(dict.fromkeys(line.target for line in self.lines))
         cells = {(line.source, line.target): line.cell for line in self.lines}
         for name in ("prompts of", *targets):
@@ -138,31 +146,54 @@ class TransferReport:
         dull = sorted(own - set(self.learnt))
         if not own:
             return f"{head} No target has prompts of its own, so there are no relative accuracies."
-        said = f"{head} Own prompts are above the majority rate for {len(self.learnt)} of {len(own)} tasks"
+        said = f"{head} Own prompts have skill by permuted labels on {len(self.learnt)} of {len(own)} tasks"
         if not dull:
             return f"{said}."
         return (
-            f"{said}; at chance: {listed(dull)}, where any prompt at chance has a relative accuracy near 100%, "
-            "which is no transfer."
+            f"{said}; none is shown on {listed(dull)}, where any prompt without skill has a relative accuracy near "
+            "100%, which is no transfer."
         )
 
     def _verdict(self) -> str:
         moved = [line for line in self.lines if line.relation != OWN]
+        best = max(moved, key=lambda line: (line.transfers, line.cell.accuracy.value - line.cell.majority))
+        return f"{self._families_first()} {self._cells(moved)} The farthest above the majority rate: {_cell(best)}."
+
+    def _families_first(self) -> str:
+        """The primary claim: pairs of families beside random prompts."""
+        tested, draws = [test for test in self.tests if test.tested], self.lines[0].cell.draws
+        if not tested:
+            return (
+                "**Not tested**: how prompts of one task differ among themselves is not known from one of each. Tune "
+                "two seeds or more."
+            )
+        how = f"above {draws} random prompts, Welch's t over rows, seeds and draws, Holm over {len(tested)} pairs"
+        largest = max(tested, key=lambda test: test.difference.value)
+        up, down = ([test for test in tested if test.beyond == way] for way in (1, -1))
+        below = f" {len(down)} are below random prompts." if down else ""
+        if up:
+            first = sorted(up, key=lambda test: -test.difference.value)[:4]
+            told = ", ".join(_pair(test) for test in first) + (", …" if len(up) > len(first) else "")
+            return f"**{len(up)} of {len(tested)} pairs of families transfer** ({how}): {told}.{below}"
+        if all(test.room <= self.margin for test in tested):
+            return f"**No transfer** within {100 * self.margin:g} points between any families ({how}).{below}"
+        room = 100 * max(test.room for test in tested)
+        return (
+            f"**Cannot tell**: no pair of families is {how}; the largest is {_pair(largest)}. A difference of up to "
+            f"{room:.1f} points is not excluded; {100 * self.margin:g} would count as none.{below}"
+        )
+
+    def _cells(self, moved: Sequence[NamedCell]) -> str:
+        """The secondary claims: single cells of the pairs that are beyond random prompts."""
         parts = []
         for relation in (WITHIN, ACROSS):
             if cells := [line for line in moved if line.relation == relation]:
                 parts.append(f"{sum(line.transfers for line in cells)} of {len(cells)} {relation}")
-        found, draws = sum(line.transfers for line in moved), moved[0].cell.draws
-        lead = (
-            f"**{found} of {len(moved)} cells transfer**" if found else "**At chance**: no prompt helps another task"
-        )
-        below = sum(line.beyond_random < 0 for line in moved)
+        found, below = sum(line.transfers for line in moved), sum(line.beyond_random < 0 for line in moved)
         worse = f" {below} are below random prompts." if below else ""
-        best = max(moved, key=lambda line: (line.transfers, line.cell.accuracy.value - line.cell.majority))
         return (
-            f"{lead} (above the majority rate beyond its interval, and above {draws} random prompts by Welch's t "
-            f"over rows, seeds and draws, Holm over {len(moved)} cells): {', '.join(parts)}.{worse} "
-            f"The farthest above the majority rate: {_cell(best)}."
+            f"{found} of {len(moved)} cells transfer (skill, and above random prompts by Holm within such a pair, "
+            f"corrected for the choice of pairs): {', '.join(parts)}.{worse}"
         )
 
     def _untuned(self) -> Iterator[str]:
@@ -196,7 +227,7 @@ class TransferReport:
             yield f"{_correlated(self._named(what), one)} ({LEARNT}, {one.pairs} pairs of {one.tasks})."
         if len(self.learnt) < 3:
             yield (
-                f"{len(self.learnt)} tasks have an own prompt above chance; it takes three to ask whether transfer "
+                f"{len(self.learnt)} tasks have an own prompt with skill; it takes three to ask whether transfer "
                 "goes with shared neurons."
             )
         elif self.similarities and not any(what is not Beside.FAMILY for what, _ in found):
@@ -233,13 +264,17 @@ def _numbers(one: Association) -> str:
     return f"Spearman {one.value:.2f}{interval}, p {one.p_value:.2g}"
 
 
+def _pair(test: FamilyTest) -> str:
+    return f"{test.source_family} → {test.target_family} {test.difference.points}, Holm p {test.holm_p:.2g}"
+
+
 def _cell(line: NamedCell) -> str:
     c = line.cell
     share = f", {c.relative.value:.0%} of its own prompts'" if c.relative else ""
     return (
         f"prompts of {line.source} on {line.target}, {c.accuracy.text}{share} "
         f"(n={c.n}, majority rate {c.majority:.1%}, random prompts "
-        f"{c.random.value:.1%}, Holm p {line.holm_p:.2g})"
+        f"{c.random.value:.1%}; {line.verdict})"
     )
 
 
