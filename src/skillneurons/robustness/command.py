@@ -24,6 +24,7 @@ from skillneurons.robustness.set_report import SetReport
 from skillneurons.stats.control_sets import share
 from skillneurons.stats.intervals import Estimate
 from skillneurons.stats.neuron_tests import spearman
+from skillneurons.stats.power import SPREADS, smallest_by_rank, told
 from skillneurons.stats.skill_test import skill
 from skillneurons.tracking.registry import fetch, fetch_neurons
 from skillneurons.tracking.runs import FINDING, SAME_AS, Run, Tracking
@@ -58,11 +59,12 @@ class Robustness(Command[RobustnessPlan, RobustnessReport | Said]):
             tokens += (n + own) * each
         names = ", ".join(f"{one.name} {len(one.pairs.adversarial)} rows" for one in plan.attacked)
         sites = ", ".join(one.card["site"] for one in plan.neurons)
+        power = [_power(plan, len(one.places)) for one in plan.attacked if one.restorable][:1]
         return (
             f"{plan.title}: {prompts} prompt(s); {names}; neurons of {sites}\nwould read up to {rows:,.0f} rows: "
             f"accuracy, activations, {sets} sets of neurons suppressed and restored, fewer where a test is lost\n"
             f"about {clock(max(1.0, forward_seconds(plan.info, tokens, c.device_type)))} (within a factor of two) "
-            f"on {c.device_type}\naddress {plan.address}"
+            f"on {c.device_type}\n{''.join(power)}address {plan.address}"
         )
 
     def inputs(self, plan: RobustnessPlan) -> Iterable[Split]:
@@ -178,6 +180,13 @@ def _point(row: Mapping[str, Any]) -> Point:
     clean, changed = ends("clean_accuracy", "clean"), ends("adversarial_accuracy", "adversarial")
     held = ends("skill_predictivity", "skill_predictivity")
     return Point(str(row["backbone"]), str(row["set"]), clean, changed, held, float(row["majority"]))
+
+
+def _power(plan: RobustnessPlan, pairs: int) -> str:
+    """Of the primary claim, on accuracy: the margin sees more."""
+    sets = plan.config.random_sets
+    study = f"{pairs} pairs, K={sets}, both directions, on accuracy"
+    return f"{told(lambda spread: smallest_by_rank(pairs, sets, 2, spread), SPREADS, 'random sets', study)}\n"
 
 
 COMMAND = Robustness()

@@ -21,6 +21,7 @@ from skillneurons.neurons.intervention import suppressed_scores
 from skillneurons.neurons.selection import Mask
 from skillneurons.neurons.staged_sets import read_in_stages
 from skillneurons.plots.style import suppression_curves
+from skillneurons.stats.power import SPREADS, smallest_by_rank, told
 from skillneurons.suppress.config import SuppressConfig
 from skillneurons.suppress.faithfulness import Faithfulness, measure
 from skillneurons.suppress.figures import faithfulness_curves
@@ -59,12 +60,15 @@ class Suppress(Command[SuppressPlan, SuppressionReport | Said]):
             lengths, times = subject.encode(plan.info).lengths, plan.most_sets * len(subject.prompts)
             tokens += times * float(lengths.sum() + len(lengths) * subject.prompts[0].length)
             rows += times * len(lengths)
-        rate = EFFICIENCY * matrix_rate(plan.config.device_type)
+        rate, c = EFFICIENCY * matrix_rate(plan.config.device_type), plan.config
+        n, tests = len(plan.subjects[0].split), sum(one.controls is not None for one in plan.sets)
+        study = f"n={n} rows, K={c.random_sets}, {tests} rates"
+        power = told(lambda spread: smallest_by_rank(n, c.random_sets, tests, spread), SPREADS, "random sets", study)
         return (
             f"{_opening(plan)}\nwould read up to {rows:,.0f} rows: {plan.most_sets} sets, fewer where a test is lost "
             f"before ({how(plan)})\n"
             f"about {clock(max(1.0, 2 * plan.info.parameter_count_estimate * tokens / rate))} (within a factor of "
-            f"two) on {plan.config.device_type}\naddress {plan.address}"
+            f"two) on {plan.config.device_type}\n{power}\naddress {plan.address}"
         )
 
     def inputs(self, plan: SuppressPlan) -> Iterable[Split]:

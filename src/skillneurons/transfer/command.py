@@ -20,6 +20,7 @@ from skillneurons.data.splits import Split
 from skillneurons.prompts.initialization import like_vocabulary
 from skillneurons.prompts.scoring import score
 from skillneurons.seeds import mix
+from skillneurons.stats.power import PROMPT_SPREADS, smallest_by_welch, told
 from skillneurons.storage import FileCheckpoint
 from skillneurons.tracking.registry import fetch, fetch_neurons
 from skillneurons.tracking.runs import Tracking
@@ -61,10 +62,16 @@ class Transfer(Command[TransferPlan, TransferReport | Said]):
             tokens += times * float(lengths.sum() + len(lengths) * plan.prompts[0].length)
             rows += times * len(lengths)
         seconds = max(1.0, forward_seconds(plan.info, tokens, plan.config.device_type))
+        families = {(s.family, t.task.family) for s in plan.sources for t in plan.targets if s.task != t.task.name}
+        fewest, draws = min(len(source.prompts) for source in plan.sources), plan.config.random_prompts
+        n, pairs = min(len(target.split) for target in plan.targets), len(families)
+        study = f"a single cell of n={n} rows, {fewest} prompt(s) a task, {pairs} pairs of families"
+        power = told(lambda sd: smallest_by_welch(n, 1, fewest, draws, pairs, sd), PROMPT_SPREADS, "prompts", study)
         return (
             f"{_opening(plan)}\n"
             f"would read {rows:,} rows in all under {times} prompts, {plan.config.random_prompts} of them random\n"
-            f"about {clock(seconds)} (within a factor of two) on {plan.config.device_type}\naddress {plan.address}"
+            f"about {clock(seconds)} (within a factor of two) on {plan.config.device_type}\n{power}\n"
+            f"address {plan.address}"
         )
 
     def inputs(self, plan: TransferPlan) -> Iterable[Split]:
