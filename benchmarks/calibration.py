@@ -31,7 +31,9 @@ from skillneurons.stats.neuron_tests import cauchy_combination, hypergeometric_t
 from skillneurons.stats.paired_accuracy import compare
 from skillneurons.stats.skill_test import skill
 from skillneurons.suppress.effects import verdict as needed
+from skillneurons.suppress.faithfulness import measure as faithfulness
 from skillneurons.suppress.report import SetPredictions
+from skillneurons.transfer.matrix import RANDOM, PromptSource, TargetPredictions, family_tests, lines
 
 Kind = Literal["error", "coverage", "power"]
 Rng = np.random.Generator
@@ -270,6 +272,45 @@ def families(rng: Rng) -> Found:
     return {"plain test": one.p_value <= 0.05, "within families": one.p_value <= 0.05 and one.group_p <= 0.05}
 
 
+# Transfer between families, and faithfulness over size
+
+
+def transferred(rng: Rng, effect: float, spread: float, seeds: int = 3, n: int = 300) -> Found:
+    """Prompts of two tasks of a family on two of another, ten random ones beside; prompts differ by `spread`."""
+    names = [(task, "a", seed) for task in ("a1", "a2") for seed in range(seeds)] + [
+        (RANDOM, "", k) for k in range(10)
+    ]
+    readers = [PromptSource(*name, str(name)) for name in names]
+    # a prompt is good or bad on both targets
+    level = rng.normal(0.6, spread, len(names)) + np.array([effect * (name[0] != RANDOM) for name in names])
+    measured = []
+    for target in ("b1", "b2"):
+        labels, hard = rng.integers(0, 2, n), rng.normal(0, 0.15, n)
+        right = rng.random((len(names), n)) < np.clip(level[:, None] + hard, 0, 1)
+        rows = tuple(map(str, range(n)))
+        split = Split("made", "test", tuple((row,) for row in rows), labels, rows, {}, "x", ("a", "b"))
+        measured.append(TargetPredictions(target, "b", split, readers, np.where(right, labels, 1 - labels)))
+    [pair] = tests = family_tests(measured)
+    beyond = any(line.beyond_random for line in lines(measured, tests))
+    return {"families transfer": bool(pair.beyond), "a cell transfers": beyond}
+
+
+def faithful(rng: Rng, knows: float) -> Found:
+    """500 neurons that do very different parts; the order knows so much of what they do."""
+    does = rng.exponential(1, 500) ** 2
+    ranking = (knows * does / does.std() + rng.normal(0, 1, 500))[None]
+    labels, each = rng.integers(0, 2, 100), rng.normal(0, 0.3, 100)
+
+    def read(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
+        gap = ((~masks[:, 0]) @ does / does.sum())[:, None] + each
+        toward_one = np.where(labels == 1, gap, -gap) / 2
+        return np.stack([-toward_one, toward_one], axis=-1)[:, None].astype(np.float32)
+
+    found = faithfulness(ranking, "layer", read, labels, seed=int(rng.integers(2**31)))
+    both = [area.against for area in (found.cpr, found.lost) if area.against]
+    return {"keep or lose more than random orders": any(one.significant for one in both)}
+
+
 def cells() -> Iterator[Cell]:
     """Every situation."""
     normal, apart, heavy = alike(0.01), alike(0.03), alike(0.01, 1 / 12)
@@ -325,6 +366,13 @@ def cells() -> Iterator[Cell]:
     )
     yield Cell("agreement", "true Spearman near 0.6, n=150", "power", lambda r: agreement(r, 150, 0.55, 450))
     yield Cell("transfer", "families shared, nothing else", "error", only("within families", families))
+    for spread in (0.01, 0.05):
+        what = f"prompts differ by {100 * spread:g} points"
+        yield Cell("transfer", f"null, {what}", "error", lambda r, s=spread: transferred(r, 0, s))
+        yield Cell("transfer", f"10 points, {what}", "power", lambda r, s=spread: transferred(r, 0.1, s))
+    yield Cell("transfer", "null, two seeds, 5 points", "error", lambda r: transferred(r, 0, 0.05, seeds=2))
+    yield Cell("faithfulness", "an order that knows nothing", "error", lambda r: faithful(r, 0))
+    yield Cell("faithfulness", "Pearson with the parts near 0.3", "power", lambda r: faithful(r, 0.3))
 
 
 def only(claim: str, once: Callable[[Rng], Found]) -> Callable[[Rng], Found]:
@@ -357,11 +405,11 @@ def table(lines: Sequence[Line]) -> str:
 def main() -> None:
     """Simulate and print, or write a page."""
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 60
-    lines, started = [], time.perf_counter()
+    found, started = [], time.perf_counter()
     for cell in cells():
-        lines += simulate(cell, repetitions)
+        found += simulate(cell, repetitions)
         print(f"{cell.of}: {cell.what} ({time.perf_counter() - started:.0f} s)", file=sys.stderr)
-    text = table(lines)
+    text = table(found)
     if len(sys.argv) > 2:
         page = Path(sys.argv[2])
         before, mark, _ = page.read_text(encoding="utf-8").partition("<!-- table -->")

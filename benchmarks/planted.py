@@ -9,8 +9,7 @@ neuron is blind to it), and, from the weights, which share of an attack on the w
 """
 
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -34,6 +34,7 @@ from skillneurons.neurons.scores import Neurons
 from skillneurons.neurons.selection import Mask
 from skillneurons.neurons.sites import Site, site_of
 from skillneurons.neurons.staged_sets import read_in_stages
+from skillneurons.plots.style import COLOURS, canvas, dress, in_percent, legend_below, percent, write
 from skillneurons.prompts.scoring import score
 from skillneurons.robustness.restoration import (
     Patched,
@@ -449,10 +450,8 @@ def wired(name: str, through: float) -> tuple[Wiring, Texts]:
     return Wiring(backbone, told, STRENGTH, through), texts
 
 
-def discoveries(repetitions: int) -> Iterator[str]:
-    """How strong must a skill neuron be to be found?"""
-    yield "| model | rows of dev | word and label agree | found first | named (family-wise) | AUC | false |"
-    yield "|---|---|---|---|---|---|---|"
+def discoveries(repetitions: int) -> Iterator[tuple[str, int, float, list[float]]]:
+    """How strong must a skill neuron be to be found? Model, rows, agreement; found first, named, AUC, false."""
     for name in MODELS:
         wiring, texts = wired(name, 0.5)
         for n in DEV_ROWS:
@@ -462,10 +461,30 @@ def discoveries(repetitions: int) -> Iterator[str]:
                     rng = np.random.default_rng([n, round(100 * agree), repetition])
                     train, dev = texts.drawn(rng, TRAIN_ROWS, 0.5)[0], texts.drawn(rng, n, agree)
                     found.add(discovered(wiring, train, *dev), wiring.planted)
-                first, named, auc, false = (
-                    float(np.mean(x)) for x in (found.first, found.named, found.auc, found.false)
-                )
-                yield f"| {name} | {n} | {agree:.0%} | {first:.0%} | {named:.0%} | {auc:.3f} | {false:.1%} |"
+                parts = (found.first, found.named, found.auc, found.false)
+                yield name, n, agree, [float(np.mean(part)) for part in parts]
+
+
+def found_table(rows: Iterable[tuple[str, int, float, list[float]]]) -> Iterator[str]:
+    """In Markdown."""
+    yield "| model | rows of dev | word and label agree | found first | named (family-wise) | AUC | false |"
+    yield "|---|---|---|---|---|---|---|"
+    for name, n, agree, (first, named, auc, false) in rows:
+        yield f"| {name} | {n} | {agree:.0%} | {first:.0%} | {named:.0%} | {auc:.3f} | {false:.1%} |"
+
+
+def power_curve(rows: Sequence[tuple[str, int, float, list[float]]]) -> Figure:
+    """Share of planted neurons that are named, against the share of rows that they tell."""
+    figure, axes = canvas(8.4, 3.8, panels=len(MODELS))
+    for one, name in zip(axes, MODELS, strict=True):
+        for colour, n in zip(COLOURS, DEV_ROWS, strict=False):
+            points = [(agree, found[1]) for model, size, agree, found in rows if (model, size) == (name, n)]
+            one.plot(*zip(*points, strict=True), color=colour, marker="o", label=f"{n} rows of dev")
+        dress(one, name, "planted neurons named, p ≤ 0.05", "rows in which neuron and label agree")
+        percent(one)
+        in_percent(one.xaxis)
+    legend_below(figure, axes[0].get_legend_handles_labels()[0])
+    return figure
 
 
 def causes(repetitions: int) -> Iterator[str]:
@@ -504,24 +523,20 @@ def _told(one: Judged) -> str:
 
 
 def main() -> None:
-    """Simulate and print, or write a page."""
+    """Simulate and print, or write a page and its picture."""
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    started, blocks = time.perf_counter(), []
-    for rows in (discoveries(2 * repetitions), causes(repetitions)):
-        lines = []
-        for line in rows:
-            print(line, f"({time.perf_counter() - started:.0f} s)", file=sys.stderr)
-            lines.append(line)
-        blocks.append("\n".join(lines))
-    print("\n\n".join(blocks))
+    rows = list(discoveries(2 * repetitions))
+    blocks = {"found": "\n".join(found_table(rows)), "caused": "\n".join(causes(repetitions))}
+    print("\n\n".join(blocks.values()))
     if len(sys.argv) > 2:
         page = Path(sys.argv[2])
         text = page.read_text(encoding="utf-8")
-        for mark, block in zip(("found", "caused"), blocks, strict=True):
+        for mark, block in blocks.items():
             before, start, rest = text.partition(f"<!-- {mark} -->")
             _, end, after = rest.partition(f"<!-- end of {mark} -->")
             text = f"{before}{start}\n\n{block}\n\n{end}{after}"
         page.write_text(text, encoding="utf-8")
+        write(power_curve(rows), page.parent / "pictures" / "planted.png")
 
 
 if __name__ == "__main__":

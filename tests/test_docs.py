@@ -13,12 +13,14 @@ from skillneurons.neurons.staged_sets import STAGES
 from skillneurons.pretrain.corpus import texts
 from skillneurons.pretrain.recipe import read_recipe
 from skillneurons.robustness import ceiling
+from skillneurons.robustness.plan import LEAST_ROWS
 from skillneurons.search import figures, study
 from skillneurons.search.config import SearchConfig
 from skillneurons.search.space import read_space
-from skillneurons.stats import cluster_bootstrap, mantel
+from skillneurons.stats import cluster_bootstrap, mantel, power
 from skillneurons.stats.control_sets import least_sets
 from skillneurons.stats.neuron_tests import LEAST_PERMUTATIONS
+from skillneurons.suppress.faithfulness import SIZES, SKIPPED
 from skillneurons.tracking import runs
 
 NUMBERS = {"three": 3, "four": 4, "eight": 8, "a tenth": 0.1}
@@ -46,6 +48,18 @@ STATED = [
         "docs/method.md",
         r"takes K = 20 a rate less one \((\d+) for three rates, (\d+) for the paper's eight\)",
         [least_sets(3), least_sets(8)],
+    ),
+    (
+        "docs/method.md",
+        r"cut at ([\d.]+), ([\d.]+), ([\d.]+), (\d+), (\d+), (\d+), (\d+), (\d+) and (\d+)%, all but the top",
+        list(SIZES),
+    ),
+    ("docs/method.md", r"order that begins behind the top (\d+)%", [SKIPPED]),
+    ("docs/method.md", r"on each \*kind of attack\* of (\d+) rows or more", [LEAST_ROWS]),
+    (
+        "docs/method.md",
+        r"deviations of (\d+) and (\d+) points for sets, (\d+) and (\d+) for prompts, and (\d+)% of the answers",
+        [100 * one for one in (*power.SPREADS, *power.PROMPT_SPREADS, power.CHANGED)],
     ),
     ("docs/method.md", r"a draw would take more than ([\d.]+) of the clean rows", [ceiling.MOST]),
     ("docs/method.md", r"agrees with itself imperfectly\. (\d+) times, each original", [ceiling.DRAWS]),

@@ -24,8 +24,10 @@ from skillneurons.prompts.soft_prompt import SoftPrompt
 from skillneurons.stats.control_sets import contrast
 from skillneurons.stats.intervals import holm, wilson
 from skillneurons.suppress.command import COMMAND
+from skillneurons.suppress.faithfulness import SIZES
 from skillneurons.tracking.registry import fetch, fetch_neurons
 from skillneurons.tracking.runs import Tracking
+from table_walk import lacking
 from tracked import artifact, client, refusal, runs
 
 RATES, K, N = (0.0, 5.0, 20.0), 4, 33
@@ -264,6 +266,23 @@ def test_every_kind_runs(place, change):
     assert line["n"] == 9
     chosen = 3 * (tiny_models.FFN // 10) if change.get("ranking") != "global" else int(3 * tiny_models.FFN * 0.1)
     assert line["neurons"] == (3 * tiny_models.FFN - chosen if "keep" in change else chosen)
+    client().delete_run(run.info.run_id)
+
+
+def test_curve_and_both_rankings_leave_whole_tables_and_pictures(place):
+    asked = {**place, **ASKED, "other_tasks": "", "max_eval_rows": "20", "rates": "10", "ranking_by": "both"}
+    before = {run.info.run_id for run in runs("suppress")}
+    assert main(words("suppress", **asked, curve="true")) == 0
+    (run,) = [run for run in runs("suppress") if run.info.run_id not in before]
+    logged = [told["path"] for told in json.loads(run.data.tags["mlflow.loggedArtifacts"])]
+    assert {"faithfulness.json", "faithfulness_areas.json", "rankings.json"} <= {*logged}
+    frames = {path: pd.DataFrame(**json.loads(artifact(run, path).read_text())) for path in logged}
+    assert {path: lacks for path, frame in frames.items() if (lacks := lacking(frame))} == {}
+    assert len(frames["faithfulness.json"]) == len(SIZES)
+    assert artifact(run, "figures/faithfulness.png").stat().st_size > 20_000
+    note = run.data.tags["mlflow.note.content"]
+    assert "Rankings by effect and by prediction: Spearman" in note
+    assert "Over sizes from 0.1 to 50% of the neurons" in note
     client().delete_run(run.info.run_id)
 
 

@@ -8,10 +8,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skillneurons.commands.signatures import Signature
-from skillneurons.discover.effect import effect_beside_prediction
 from skillneurons.discover.figures import specificity_by_layer
 from skillneurons.discover.random_baseline import beyond_random
 from skillneurons.discover.stability import agreements
+from skillneurons.neurons.effect import effect_beside_prediction
 from skillneurons.neurons.scores import SIGNS, Neurons
 from skillneurons.neurons.selection import top_neurons
 from skillneurons.stats.intervals import SIGNIFICANT, Estimate, mean_interval, passes, unknown, wilson

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from skillneurons.commands.estimate import EFFICIENCY, matrix_rate
 from skillneurons.commands.evaluated_task import EvaluatedTask
 from skillneurons.commands.lifecycle import Command, Connect, Job, Said
 from skillneurons.data.splits import Split
+from skillneurons.neurons.effect import effect_beside_prediction
 from skillneurons.neurons.intervention import suppressed_scores
 from skillneurons.neurons.selection import Mask
 from skillneurons.neurons.staged_sets import read_in_stages
@@ -26,13 +27,24 @@ from skillneurons.suppress.config import SuppressConfig
 from skillneurons.suppress.faithfulness import Faithfulness, measure
 from skillneurons.suppress.figures import faithfulness_curves
 from skillneurons.suppress.plan import SuppressPlan, plan
+from skillneurons.suppress.rankings import Rankings, needed_more
 from skillneurons.suppress.report import SetPredictions, SuppressionReport
 from skillneurons.tracking.registry import fetch, fetch_neurons
 from skillneurons.tracking.runs import Tracking
 
 TABLE, ROWS, FIGURE = "suppression.json", "predictions/test.parquet", "figures/suppression.png"
+RANKINGS = "rankings.json"
 FAITHFULNESS, AREAS, CURVE = "faithfulness.json", "faithfulness_areas.json", "figures/faithfulness.png"
-Measured = tuple[SetPredictions, Faithfulness | None]
+
+
+class Measured(NamedTuple):
+    """Of one task: predictions under all sets, and of the own task what was asked for besides."""
+
+    predictions: SetPredictions
+    curve: Faithfulness | None
+    rankings: Rankings | None
+
+
 _WORDS = {
     "zero": "set to 0",
     "mean": "set to the baseline's mean",
@@ -83,8 +95,8 @@ class Suppress(Command[SuppressPlan, SuppressionReport | Said]):
     def work(self, plan: SuppressPlan, job: Job) -> SuppressionReport:
         measured = _measure_all(plan, job)
         c = plan.config
-        effects = [effect for one, _ in measured for effect in one.effects(c.seed, c.keep)]
-        report = SuppressionReport(plan.title, how(plan), c.kind, c.keep, c.margin / 100, effects, measured[0][1])
+        effects = [effect for one in measured for effect in one.predictions.effects(c.seed, c.keep)]
+        report = SuppressionReport(plan.title, how(plan), c.kind, c.keep, c.margin / 100, effects, *measured[0][1:])
         _record(plan, job, measured, report)
         return report
 
@@ -129,27 +141,29 @@ def _measure(plan: SuppressPlan, subject: EvaluatedTask, backbone: Backbone, job
     )
     prompts = [prompt.fingerprint for prompt in subject.prompts]
     name, own = subject.task.name, subject.own
-    curve = None
+    curve = rankings = None
     if own and plan.config.curve:
         curve = measure(plan.ranking, plan.config.ranking, read, labels, seed=plan.config.seed)
-    return SetPredictions(name, own, subject.split, prompts, predictions.swapaxes(0, 1), sets), curve
+    if own and (tops := plan.both_tops):
+        rates = needed_more(plan.tested, tops, read, labels, len(subject.task.labels))
+        agreement = effect_beside_prediction(plan.neurons, plan.middle)
+        rankings = Rankings(plan.middle, agreement, rates) if agreement else None
+    read_all = SetPredictions(name, own, subject.split, prompts, predictions.swapaxes(0, 1), sets)
+    return Measured(read_all, curve, rankings)
 
 
-def _record(
-    plan: SuppressPlan,
-    job: Job,
-    measured: list[tuple[SetPredictions, Faithfulness | None]],
-    report: SuppressionReport,
-) -> None:
+def _record(plan: SuppressPlan, job: Job, measured: list[Measured], report: SuppressionReport) -> None:
     run = job.run
     run.metrics({**report.metrics, "seconds": job.seconds})
-    run.parquet(pd.concat([one.rows() for one, _ in measured], ignore_index=True), ROWS)
+    run.parquet(pd.concat([one.predictions.rows() for one in measured], ignore_index=True), ROWS)
     label = f"top neurons {'kept' if plan.config.keep else 'suppressed'}, % of {plan.config.ranking}"
     run.figure(suppression_curves(report.panels(), label), FIGURE)
     if report.curve:
         run.figure(faithfulness_curves(report.curve, plan.title), CURVE)
         run.table(pd.DataFrame(report.curve.rows()), FAITHFULNESS)
         run.table(pd.DataFrame([report.curve.row()]), AREAS)
+    if report.rankings:
+        run.table(pd.DataFrame([one.row() for one in report.rankings.rates]), RANKINGS)
     run.note(report.finding())
     run.table(report.table(), TABLE)
 

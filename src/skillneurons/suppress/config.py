@@ -31,7 +31,7 @@ class SuppressConfig(ComputeConfig):
         description="K, random sets a rate; else as many as a rank test over the rates needs (3 rates: 59)",
     )
     ranking_by: RankingBy = Field(
-        "predictivity", description="what the top neurons are of: predictivity, effect, both"
+        "predictivity", description="predictivity; effect; both (mean rank; and both tops side by side)"
     )
     margin: float = Field(3.0, gt=0, lt=100, description="points within which a difference counts as none")
     curve: bool = Field(

@@ -20,7 +20,8 @@ from skillneurons.commands.evaluated_task import (
 )
 from skillneurons.errors import InputError, listed
 from skillneurons.neurons.intervention import Intervention, Sets, sets_at
-from skillneurons.neurons.scores import Neurons
+from skillneurons.neurons.scores import Neurons, RankingBy
+from skillneurons.neurons.selection import Mask, top_neurons
 from skillneurons.neurons.sites import Site, site_of
 from skillneurons.prompts.predictor import find_backbone
 from skillneurons.prompts.soft_prompt import SoftPrompt
@@ -29,7 +30,7 @@ from skillneurons.stats.control_sets import least_sets
 from skillneurons.suppress.config import SuppressConfig
 from skillneurons.suppress.faithfulness import SIZES, TESTS
 
-METHOD_VERSION = 3
+METHOD_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,36 @@ class SuppressPlan:
         return tuple(sets_at(ranking, rate, c.ranking, c.random_sets, c.seed, c.keep) for rate in sorted(c.rates))
 
     @property
+    def tested(self) -> tuple[float, ...]:
+        """The rates at which there is something to choose."""
+        return tuple(one.rate for one in self.sets if one.controls is not None)
+
+    @property
+    def middle(self) -> float:
+        """The rate that agreement of rankings is told at: 5 where it is asked for, else the middle one."""
+        return 5.0 if 5.0 in self.tested else self.tested[len(self.tested) // 2]
+
+    @property
+    def both_tops(self) -> tuple[Mask, Mask] | None:
+        """What is suppressed at each tested rate by either ranking; None but with ranking_by=both."""
+        c = self.config
+        if c.ranking_by != "both":
+            return None
+        by: tuple[RankingBy, RankingBy] = ("predictivity", "effect")
+        first, second = (
+            np.stack([top_neurons(self.neurons.ranked(one), rate, c.ranking) ^ c.keep for rate in self.tested])
+            for one in by
+        )
+        return first, second
+
+    @property
     def most_sets(self) -> int:
         """How many sets are read if no test is stopped, the untouched model among them."""
         of_curve = 2 + (2 + least_sets(TESTS)) * 2 * len(SIZES) if self.config.curve else 0
-        return of_curve + 1 + sum(1 + (0 if one.controls is None else len(one.controls)) for one in self.sets)
+        of_both = 2 * len(self.tested) if self.config.ranking_by == "both" else 0
+        return (
+            of_curve + of_both + 1 + sum(1 + (0 if one.controls is None else len(one.controls)) for one in self.sets)
+        )
 
     def site(self, prompt: SoftPrompt) -> Site:
         """The neurons' site under a prompt."""

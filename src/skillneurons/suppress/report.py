@@ -20,6 +20,7 @@ from skillneurons.stats.paired_accuracy import clustered_share
 from skillneurons.stats.skill_test import skill
 from skillneurons.suppress.effects import Effect, finding
 from skillneurons.suppress.faithfulness import Faithfulness
+from skillneurons.suppress.rankings import Rankings
 
 INTACT, SKILL = "none", "skill"
 
@@ -92,6 +93,7 @@ class SuppressionReport:
         margin: differences within it, as a fraction, count as none.
         effects: every task at every rate, the own task first, rates rising.
         curve: faithfulness over size, of the own task; None where it was not asked for.
+        rankings: by prediction and by effect side by side, with ranking_by=both.
     """
 
     title: str
@@ -101,6 +103,7 @@ class SuppressionReport:
     margin: float
     effects: Sequence[Effect]
     curve: Faithfulness | None = None
+    rankings: Rankings | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -143,7 +146,9 @@ class SuppressionReport:
     def finding(self) -> str:
         """What was found, in words, chance included."""
         found = finding(self.title, self.how, self.keep, self.effects, self.margin)
-        return f"{found}\n\n{self.curve.finding(self.margin)}" if self.curve else found
+        more = [self.rankings.finding(self.keep, self.margin)] if self.rankings else []
+        more += [self.curve.finding(self.margin)] if self.curve else []
+        return "\n\n".join([found, *more])
 
 
 def _names(sets: Sequence[Sets]) -> Iterator[tuple[float, str]]:
