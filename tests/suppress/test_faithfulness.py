@@ -94,7 +94,10 @@ def test_where_the_neurons_carry_nothing_no_share_is_told():
     m = model(np.zeros((L, F)))
     found = measure(np.random.default_rng(0).random((L, F)), "layer", m.read, m.labels)
     assert found.small
+    assert found.orders == 9
     assert "**cannot tell**" in found.finding(0.03)
+    harm = model(np.full((L, F), -1 / (L * F)), noise=0.01)
+    assert measure(np.random.default_rng(0).random((L, F)), "layer", harm.read, harm.labels).small, "a way down"
     assert np.isnan(found.cpr.value.low)
 
 

@@ -107,7 +107,7 @@ class Faithfulness:
             size up to 50% does.
         complement: whether the model without that minimal set still knows the label; None without one.
         without: its accuracy.
-        small: whether the margin's way is too little to take shares of.
+        small: whether the margin's way is too little to take shares of, or leads down.
         way: margin untouched, and with all neurons of the site suppressed.
     """
 
@@ -160,7 +160,7 @@ class Faithfulness:
             full, empty = self.way
             return (
                 f"{head}: **cannot tell**; the right label's margin is {full:.2f} untouched and {empty:.2f} with all "
-                f"neurons of the site suppressed, too little or too uncertain a way to take shares of."
+                f"neurons of the site suppressed, no way that shares could be taken of."
             )
         cpr, cmd, lost = self.cpr, self.cmd, self.lost
         told = [
@@ -227,7 +227,9 @@ def measure(
         """`[Q, 2]`: means of both areas."""
         return np.array([[part.mean() for part in _areas(margin(one, labels), way)] for one in scores])
 
-    for stage in (*STAGES, planned):
+    # where there is no way to take shares of, more orders tell nothing
+    stages = STAGES[:1] if _small((way[0] - way[1]).mean(axis=0), rows) else (*STAGES, planned)
+    for stage in stages:
         ours, theirs = areas(found[:1])[0], areas(found[2:]).reshape(-1, 2)
         if not any(undecided(float(ours[i]), theirs[:, i], planned, upward=True) for i in range(2)):
             break
@@ -258,14 +260,12 @@ def summarised(
     way, margins = margin(ends, labels), margin(scores, labels)
     span = (way[0] - way[1]).mean(axis=0)
     shares = [_shares(one, way) for one in margins]  # `[2 Z, S, n]` each, of the margin
-    small = bool(np.isnan(ratio_interval(span, span, rows).low))
+    small = _small(span, rows)
     own = [ratio_interval(one.mean(axis=0), span, rows) for one in shares[0]]
-    random = np.array([[one.mean() for one in part] for part in shares[2:]]).reshape(-1, 2 * len(SIZES)) / (
-        span.mean() or nan
-    )
+    random = np.array([[one.mean() for one in part] for part in shares[2:]]) / (span.mean() or nan)
     right = scores.argmax(-1) == labels
     majority, z = float(np.bincount(labels).max() / len(labels)), len(SIZES)
-    chance = random.mean(axis=0) if len(random) else np.full(2 * z, nan)
+    chance = random.mean(axis=0)
     lines = [
         Size(
             percent,
@@ -320,6 +320,11 @@ def summarised(
         small,
         (float(way[0].mean()), float(way[1].mean())),
     )
+
+
+def _small(span: Floats, rows: Clusters) -> bool:
+    """Whether the mean of a margin's way `[n]` is not known to lead up."""
+    return bool(np.isnan(ratio_interval(span, span, rows).low) or span.mean() <= 0)
 
 
 def _shares(margins: Floats, way: Floats) -> Floats:
