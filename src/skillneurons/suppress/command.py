@@ -159,7 +159,8 @@ def _record(plan: SuppressPlan, job: Job, measured: list[Measured], report: Supp
     label = f"top neurons {'kept' if plan.config.keep else 'suppressed'}, % of {plan.config.ranking}"
     run.figure(suppression_curves(report.panels(), label), FIGURE)
     if report.curve:
-        run.figure(faithfulness_curves(report.curve, plan.title), CURVE)
+        if not report.curve.small:
+            run.figure(faithfulness_curves(report.curve, plan.title), CURVE)
         run.table(pd.DataFrame(report.curve.rows()), FAITHFULNESS)
         run.table(pd.DataFrame([report.curve.row()]), AREAS)
     if report.rankings:

@@ -265,7 +265,7 @@ def summarised(
     random = np.array([[one.mean() for one in part] for part in shares[2:]]) / (span.mean() or nan)
     right = scores.argmax(-1) == labels
     majority, z = float(np.bincount(labels).max() / len(labels)), len(SIZES)
-    chance = random.mean(axis=0)
+    chance = np.full(2 * z, nan) if small else random.mean(axis=0)
     lines = [
         Size(
             percent,
