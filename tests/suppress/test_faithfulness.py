@@ -9,6 +9,7 @@ import pytest
 from skillneurons.neurons.selection import top_neurons
 from skillneurons.stats.cluster_bootstrap import Clusters, ratio_interval
 from skillneurons.suppress.faithfulness import NODES, SIZES, WEIGHTS, measure, orders_of, sets_of
+from skillneurons.suppress.figures import faithfulness_curves
 
 L, F, N = 2, 1000, 80
 
@@ -50,6 +51,11 @@ def test_areas_and_shares_by_hand():
     assert found.orders == found.planned == 39
     assert found.cpr.value.chance == pytest.approx(0.5, abs=0.01), "a random order keeps as much as its size"
     assert found.cpr.against.rank_p == 1 / 40
+    kept, lost = faithfulness_curves(found, "made up").axes
+    for axes, name in ((kept, "kept"), (lost, "lost")):
+        own, random, *_ = (line.get_ydata() for line in axes.lines)
+        assert own.tolist() == [getattr(one, name).value for one in found.sizes]
+        assert random.tolist() == [getattr(one, name).chance for one in found.sizes]
 
 
 def test_the_minimal_set_and_what_the_rest_knows():
