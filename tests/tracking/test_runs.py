@@ -1,14 +1,18 @@
 """The tracking store as it comes: full, deleted from, cleaned, in a folder with a space."""
 
+import contextlib
 import os
 import shlex
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from conftest import rows_of
 from skillneurons.errors import InputError
 from skillneurons.tracking.runs import ADDRESS, CHILDREN, NOTE, SAME_AS, Run, Tracking, every, fail_adopted
 
@@ -203,3 +207,24 @@ def test_no_file_is_made_of_a_database_in_memory(workplace, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///:memory:")
     Tracking.connect()
     assert not list(workplace.glob("*memory*"))
+
+
+def test_looks_at_test_rows_are_counted_over_commands(tracking):
+    test = rows_of(np.arange(6) % 2, ("no", "yes"))
+    rows = {"test": test, "dev": replace(test, role="dev")}
+    assert tracking.looks(rows.values()) == 0
+    with tracking.run("first", TAGS) as run:
+        run.inputs([rows["test"]])
+        with tracking.run("its seed", TAGS, run) as child:
+            child.inputs([rows["test"]])
+        assert tracking.looks([rows["test"]]) == 1, "the child alone has finished"
+    assert tracking.looks([rows["test"]]) == 1, "what its child read the command has read"
+    with tracking.run("second", TAGS) as run:
+        run.inputs(rows.values())
+    with tracking.run("on dev alone", TAGS) as run:
+        run.inputs([rows["dev"]])
+    with contextlib.suppress(ArithmeticError), tracking.run("third", TAGS) as run:
+        run.inputs([rows["test"]])
+        raise ArithmeticError
+    assert tracking.looks(rows.values()) == 2
+    assert tracking.looks([rows["dev"]]) == 0

@@ -17,7 +17,7 @@ from skillneurons.commands.environment import environment, older_config
 from skillneurons.commands.launching import is_worker, launch
 from skillneurons.data.splits import Split
 from skillneurons.storage import alone, on_main
-from skillneurons.tracking.runs import ADDRESS, FINDING, NOTE, Run, Tracking
+from skillneurons.tracking.runs import ADDRESS, FINDING, LOOKS, NOTE, Run, Tracking
 
 Connect = Callable[[], Tracking]
 NOT_KEPT = {"rerun", "dry_run", "config"}  # what is no part of a configuration that others start from
@@ -226,6 +226,7 @@ class Command(EntryPoint[P], Generic[P, R]):
                 values = config.model_dump(mode="json")
                 run.params({name: value for name, value in values.items() if value is not None})
                 run.yaml({name: value for name, value in values.items() if name not in NOT_KEPT}, "config.yaml")
+                run.tags({LOOKS: str(tracking.looks(self.inputs(plan)))})
                 run.inputs(self.inputs(plan))
                 report = self.work(plan, Job(tracking, run, accelerator, console))
         self.forget(plan)

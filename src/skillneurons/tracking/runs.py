@@ -53,6 +53,7 @@ CHILDREN = "skillneurons.children"
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 FINDING = "skillneurons.finding"  # where the note says more than that
+LOOKS = "skillneurons.looks_at_test"  # finished commands that had read these test rows before
 SIGNATURES = "skillneurons.signatures"  # signs of failure, or "none"
 TABLES = "mlflow.loggedArtifacts"  # by this the UI knows a JSON file for a table
 PAGE = 1000  # entries a request
@@ -255,8 +256,20 @@ class Tracking:
             shutil.rmtree(folder, ignore_errors=True)
             Path(found).rename(folder)
 
+    def looks(self, splits: Iterable[Split]) -> int:
+        """How many finished commands have read test rows of these tasks, cut to size or not, before."""
+        found: dict[str, Any] = {}
+        for name in {_name(split) for split in splits if split.role == "test"}:
+            runs = self._where(f"dataset.name = '{name}' and attributes.status = 'FINISHED'")
+            found |= {run.info.run_id: run for run in runs}
+        # what a command's own children read it has read
+        return sum(run.data.tags.get(PARENT) not in found for run in found.values())
+
     def _with_address(self, address: str, status: str) -> list[Any]:
-        where = f"tags.`{ADDRESS}` = '{address}' and attributes.status = '{status}'"
+        return self._where(f"tags.`{ADDRESS}` = '{address}' and attributes.status = '{status}'")
+
+    def _where(self, where: str) -> list[Any]:
+        """Runs of all experiments, newest first."""
         everywhere = [experiment.experiment_id for experiment in every(self.client.search_experiments)]
         found: list[Any] = []
         for start in range(0, len(everywhere), PAGE):
@@ -419,13 +432,17 @@ def fail_adopted(reason: str) -> None:
 def _dataset(split: Split) -> DatasetInput:
     profile = {"rows": len(split), "majority_rate": round(split.majority_rate, 4), "counts": _counts(split)}
     dataset = Dataset(
-        name=f"{split.task}/{split.role}",
+        name=_name(split),
         digest=split.fingerprint[:32],
         source_type=split.source.partition(":")[0],
         source=json.dumps({"source": split.source}),
         profile=json.dumps(profile),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", split.role)])
+
+
+def _name(split: Split) -> str:
+    return f"{split.task}/{split.role}"
 
 
 def _counts(split: Split) -> list[int]:
