@@ -18,6 +18,7 @@ def _seed_list(value: object) -> object:
 
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_seed_list)]
 Rates = Annotated[tuple[float, ...], BeforeValidator(_seed_list)]
+Margin = Annotated[float, Field(gt=0, lt=100, description="points within which a difference counts as none")]
 
 
 class StageConfig(BaseModel):

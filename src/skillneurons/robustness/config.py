@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from skillneurons.commands.config import ComputeConfig, Rates, check_differ, rates_listed
+from skillneurons.commands.config import ComputeConfig, Margin, Rates, check_differ, rates_listed
 from skillneurons.errors import InputError
 from skillneurons.neurons.scores import RankingBy
 from skillneurons.stats.control_sets import least_sets
@@ -27,7 +27,7 @@ class RobustnessConfig(ComputeConfig):
     ranking_by: RankingBy = Field(
         "predictivity", description="what the top neurons are of: predictivity, effect, both"
     )
-    margin: float = Field(3.0, gt=0, lt=100, description="points within which a difference counts as none")
+    margin: Margin = 3.0
     permutations: int = Field(200, ge=20, le=10_000, description="R, label permutations of the chance level")
     pairs: Literal["auto", "required"] = Field(
         "auto",

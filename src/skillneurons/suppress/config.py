@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from skillneurons.commands.config import ComputeConfig, Rates, check_differ, rates_listed
+from skillneurons.commands.config import ComputeConfig, Margin, Rates, check_differ, rates_listed
 from skillneurons.errors import InputError
 from skillneurons.neurons.intervention import Kind, Positions
 from skillneurons.neurons.scores import RankingBy
@@ -33,7 +33,7 @@ class SuppressConfig(ComputeConfig):
     ranking_by: RankingBy = Field(
         "predictivity", description="predictivity; effect; both (mean rank; and both tops side by side)"
     )
-    margin: float = Field(3.0, gt=0, lt=100, description="points within which a difference counts as none")
+    margin: Margin = 3.0
     curve: bool = Field(
         False,
         description="also faithfulness over sizes, 0.1 to 50%: areas kept and lost, the minimal set",

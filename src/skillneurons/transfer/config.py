@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from skillneurons.commands.config import ComputeConfig
+from skillneurons.commands.config import ComputeConfig, Margin
 
 
 class TransferConfig(ComputeConfig):
@@ -18,7 +18,7 @@ class TransferConfig(ComputeConfig):
     top: float = Field(5.0, gt=0, lt=100, description="percent of a layer's neurons, for overlap")
     random_prompts: int = Field(10, ge=2, description="K, prompts nobody tuned, drawn like the vocabulary")
     permutations: int = Field(10_000, ge=100, description="of the tasks, where there are too many to try all")
-    margin: float = Field(3.0, gt=0, lt=100, description="points within which a difference counts as none")
+    margin: Margin = 3.0
     seed: int = Field(0, ge=0, description="of random prompts and permutations")
     max_eval_rows: int | None = Field(None, ge=2, description="subsample each test split by row hash")
     eval_batch_size: int = Field(64, ge=1, description="rows per forward pass")
