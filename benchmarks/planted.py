@@ -203,7 +203,9 @@ class Wiring:
         low, high = self.words.ids
         write = torch.tensor([1.0, -1.0])
         writes.weight[list(OUT), EXCITES], writes.weight[list(OUT), INHIBITS] = write, -write
-        self.head.weight[high, list(OUT)], self.head.weight[low, list(OUT)] = write, -write
+        # T5 divides what its head reads by the root of the width
+        read = write * (self.backbone.info.embedding_width**0.5 if self.is_t5 else 1.0)
+        self.head.weight[high, list(OUT)], self.head.weight[low, list(OUT)] = read, -read
         routes = (partial(self._carry, last, 2, OUT, OUT), partial(self._carry, bypass, 3, TOLD, OUT))
         for route in routes:
             route(0.0)
