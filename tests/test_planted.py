@@ -42,4 +42,5 @@ def test_neurons_that_tell_the_label_and_cause_nothing_are_never_said_to_cause_i
     both = {way: of for way, *of in judge(wiring, neurons, texts, 40, np.random.default_rng(2))}
     for way in ("restore", "corrupt"):
         assert both[way][0] in ("no", "cannot tell")
-        assert abs(both[way][3].value) < 1e-4
+        share = both[way][3].value  # none is told where so few pairs leave the loss uncertain
+        assert np.isnan(share) or abs(share) < 1e-4
