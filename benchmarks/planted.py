@@ -361,6 +361,9 @@ class Judged:
             self.held.append(found.low <= share <= found.high)
 
 
+CLAIMS = {True: "yes", False: "no", None: "cannot tell"}
+
+
 def judge(wiring: Wiring, neurons: Neurons, texts: Texts, n: int, rng: np.random.Generator) -> Iterator[tuple]:
     """(way, what was claimed, the truth …) of the top neurons: the word turned in every text, and suppression."""
     rows, labels = texts.drawn(rng, n, 1.0)
@@ -387,9 +390,9 @@ def judge(wiring: Wiring, neurons: Neurons, texts: Texts, n: int, rng: np.random
         truths[way] = abs(points), float(moved.sum() / gap.sum())
     pair = compare(goal.argmax(-1) == labels, start.argmax(-1) == labels, single, 2)
     found = judged(both, rate)
-    said = verdict(found, (), pair, MARGIN)[0]
+    said = {claim.name: claim.holds for claim in verdict(found, (), pair, MARGIN)}
     for way, word in (("restore", "sufficient"), ("corrupt", "necessary")):
-        yield way, _claim(said, word), *truths[way], found[way][0].margin_returned
+        yield way, CLAIMS[said.get(word, False)], *truths[way], found[way][0].margin_returned
     yield "suppress", *_suppressed(wiring, neurons, clean, labels, rate, seed)
 
 
@@ -409,8 +412,7 @@ def _suppressed(
     )
     with wiring.written(0.0):
         points = _accuracy(wiring.scores(read), labels) - float((predicted[0] == labels).mean())
-    claim = "yes" if "**The model needs" in said else "no" if "**No difference" in said else "cannot tell"
-    return claim, abs(points)
+    return CLAIMS[said.holds], abs(points)
 
 
 def _read(
@@ -427,12 +429,6 @@ def _margin(labels: NDArray[np.int64], scores: NDArray[np.float32]) -> float:
 
 def _accuracy(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     return float((scores.argmax(-1) == labels).mean())
-
-
-def _claim(said: str, word: str) -> str:
-    if "**Cannot tell**" in said or f"perhaps {word}" in said:
-        return "cannot tell"
-    return "no" if f"not {word}" in said or "Nothing to restore" in said else "yes"
 
 
 # The tables

@@ -200,4 +200,4 @@ def _done(name: str, parameters: Mapping[str, object]) -> Result:
     connect = cache(Tracking.connect)
     plan = command.prepare({key: value for key, value in parameters.items() if value is not None}, connect)
     outcome = command.execute(plan, connect(), Console())
-    return Result(outcome.run_id, outcome.reused, outcome.report.finding())
+    return Result(outcome.run_id, outcome.reused, outcome.report.finding().text)

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from skillneurons.about import PACKAGE
-from skillneurons.errors import InputError, listed
+from skillneurons.errors import InputError, listed, meant
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -126,7 +126,8 @@ def find(name: str, what: str, places: Sequence[Path]) -> Path:
         if (place / f"{name}.yaml").is_file():
             return place / f"{name}.yaml"
     must = f"A {what} must be one of {listed(names(places), 30)}"
-    raise InputError(must, repr(name), "Correct it, or give a path to a YAML.")
+    do = f"{meant(name, names(places))}Correct it, or give a path to a YAML."
+    raise InputError(must, repr(name), do)
 
 
 def read(kind: type[M], file: Path, what: str, example: str) -> M:

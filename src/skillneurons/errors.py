@@ -1,5 +1,8 @@
 """Errors that are the user's to mend."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Bad input: what must hold, what came, what to do, in one line.
@@ -23,3 +26,9 @@ def listed(names: object, limit: int = 12) -> str:
     items = [str(name) for name in names]  # type: ignore[attr-defined]
     more = f", … ({len(items)} in all)" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more
+
+
+def meant(word: str, names: Iterable[str]) -> str:
+    """`Did you mean tune? `, or nothing where no name is near."""
+    near = difflib.get_close_matches(word.lower(), list(names), 1)
+    return f"Did you mean {near[0]}? " if near else ""

@@ -7,6 +7,7 @@ from skillneurons.cli import COMMANDS, arguments, configuration, help_text, main
 from skillneurons.commands import lifecycle
 from skillneurons.commands.config import parse
 from skillneurons.demo import command as demo
+from skillneurons.demo.config import MainConfig
 from skillneurons.errors import InputError
 from skillneurons.tune.config import TuneConfig
 
@@ -102,25 +103,27 @@ def test_the_help_of_main_shows_what_main_takes_where_nothing_is_given(monkeypat
         raise InputError("the test", "has seen", "enough.")
 
     monkeypatch.setattr(demo.TUNE, "plan", plan)
-    monkeypatch.setattr(lifecycle, "older_config", lambda *_: {"task": "film_notes"})
+    monkeypatch.setattr(lifecycle, "older_config", lambda *_: {"task": "film_notes", "model": "older"})
     monkeypatch.setattr(lifecycle.Tracking, "connect", lambda: None)
     for given in ({}, {"task": "", "seeds": "7"}, {"config": "runs:/older", "seeds": "7"}):
         with pytest.raises(InputError, match="enough"):
             demo.COMMAND.run(given, Console())
-    lines = {line.split()[0][2:]: line for line in help_text("main").splitlines() if line.startswith("  --")}
+    lines = described("main")
     assert len(asked[0]) > 5
-    for name, value in asked[0].items():
+    for name, value in {**asked[0], "model": MainConfig.DEFAULTS["model"]}.items():
         assert lines[name].endswith(f"(default {value})")
     assert not any("(required)" in line for line in lines.values())
+    assert asked[0]["model"] == MainConfig.DEFAULTS["model"].split(",")[0]
     assert parse(TuneConfig, asked[0]).task == "film_notes"
     assert asked[1] == {**asked[0], "seeds": "7"}
-    assert asked[2] == {"config": "runs:/older", "seeds": "7"}, "an older configuration is a whole one"
+    assert asked[2] == {"config": "runs:/older", "seeds": "7", "model": "older"}, (
+        "an older configuration is a whole one"
+    )
 
 
 @pytest.mark.parametrize("entry", COMMANDS)
 def test_help_names_every_choice_and_what_is_required(entry):
-    kind, text = configuration(entry), help_text(entry)
-    lines = {line.split()[0][2:]: line for line in text.splitlines() if line.startswith("  --")}
+    kind, lines = configuration(entry), described(entry)
     assert set(lines) == set(kind.model_fields)
     for name, field in kind.model_fields.items():
         for choice in get_args(field.annotation) if get_origin(field.annotation) is Literal else ():
@@ -132,8 +135,52 @@ def test_help_names_every_choice_and_what_is_required(entry):
         missing = error.must.removesuffix(" must be given").split(" and ")
     if entry != "main":
         assert [name for name, line in lines.items() if line.endswith("(required)")] == missing
-    with_file = "A model's file in experiments/models may set other defaults" in text
-    assert with_file == (entry in ("main", "tune", "search"))
+    from_file = {name for name, line in lines.items() if "or from the model's file" in line}
+    assert from_file == (
+        {"learning_rate", "init", "init_std", "batch_size", "prompt_length", "max_length"} & from_file
+    )
+    assert bool(from_file) == (entry in ("tune", "search", "main"))
+
+
+@pytest.mark.parametrize("entry", COMMANDS)
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_help_stays_in_its_width_and_breaks_no_word(entry, width):
+    lines = help_text(entry, width).splitlines()
+    too_long = [line for line in lines if len(line) > width and len(line.split()) > 2 and "skillneurons " not in line]
+    assert too_long == []
+    assert f"  skillneurons {entry}" in [line[: 15 + len(entry)] for line in lines]
+    groups = [line[:-1] for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert groups[-1] == "every command"
+    assert ("required" in groups) == (entry != "main"), groups
+
+
+def described(entry: str) -> dict[str, str]:
+    """Parameter -> its line of the help."""
+    lines = [line for line in help_text(entry, 10_000).splitlines() if line.startswith("  --")]
+    return {line.split()[0][2:]: line for line in lines}
+
+
+def test_a_flag_needs_no_value_and_a_name_no_underscores():
+    flags = ["dry_run", "rerun"]
+    assert arguments(["--dry-run", "--max-steps", "3"], flags) == {"dry_run": "true", "max_steps": "3"}
+    assert arguments(["--rerun", "false", "--dry_run"], flags) == {"rerun": "false", "dry_run": "true"}
+    with pytest.raises(InputError, match="--dry_run twice"):
+        arguments(["--dry-run", "--dry_run"], flags)
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("tuen", "tune"),
+        ("tune --lr 1", "learning_rate"),
+        ("tune --modle x", "model"),
+        ("tune --model pocket-robert --task film_notes", "pocket-roberta"),
+        ("tune --model pocket-roberta --task film_note", "film_notes"),
+    ],
+)
+def test_what_was_meant_is_asked(asked, meant, capsys, workplace):
+    assert main(asked.split()) == 2
+    assert f"Did you mean {meant}?" in capsys.readouterr().err
 
 
 def test_an_unknown_entry_point_is_bad_input(capsys):

@@ -88,9 +88,10 @@ def test_a_run_with_arrays_tables_cards_and_pictures(store, capsys):
     page = artifact(run, "neurons/cards.html").read_text()
     assert page.count("<h2>") == 3
     for text in (run.data.tags["mlflow.note.content"], said):
-        assert f"n = {judged}" in text.replace("\n", " ")
-        assert "(chosen on half A; by chance" in text.replace("\n", " ")
-        assert "Beside 2 random prompt(s): the top 5% predict" in text.replace("\n", " ")
+        one_line = " ".join(text.split())
+        assert f"n={judged} rows of half B of dev" in one_line
+        assert "(by chance" in one_line
+        assert "under 2 random prompts their own top" in one_line
     (beside,) = pd.DataFrame(**json.loads(artifact(run, "random_prompts.json").read_text())).to_dict("records")
     assert (beside["random_prompts"], beside["n"]) == (2, judged)
     assert run.data.metrics["neurons/random_top_predictivity"] == pytest.approx(beside["random"])
@@ -134,7 +135,7 @@ def test_effects_are_means_over_rows_of_either_half_and_stand_beside_prediction(
     best = np.argsort(-effect, axis=1, kind="stable")[:, : int(48 * 0.05)]
     carried = np.take_along_axis(found.effect, np.broadcast_to(best, (2, *best.shape)), axis=2).sum((1, 2))
     assert row["top_effect"] == pytest.approx(carried.mean(), abs=1e-6)
-    assert "Effect beside prediction:" in run.data.tags["mlflow.note.content"]
+    assert "**Effect**" in run.data.tags["mlflow.note.content"]
     assert np.array_equal(found.ranked("effect"), effect)
     places = [stats.rankdata(values, axis=1, method="ordinal") - 1 for values in (found.ranking, effect)]
     assert found.ranked("both") == pytest.approx((places[0] + places[1]) / 2)
@@ -156,7 +157,7 @@ def test_without_effects_nothing_is_ranked_by_them(store):
     run = next(r for r in runs("discover") if r.data.params.get("effect_steps") == "0")
     found = Neurons.load(artifact(run, "neurons"))
     assert found.effect.shape == (0, 3, 48)
-    assert "Effect beside" not in run.data.tags["mlflow.note.content"]
+    assert "**Effect**" not in run.data.tags["mlflow.note.content"]
     with pytest.raises(InputError, match="needs neurons with effects"):
         found.ranked("effect")
 

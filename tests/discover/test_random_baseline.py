@@ -67,14 +67,14 @@ def facts(one):
 @pytest.mark.parametrize(
     ("other", "prompts", "said"),
     [
-        (0.6, 2, "**They tell more than under random prompts**"),
-        (0.85, 1, "**That they tell more than under random prompts is not shown**"),
-        (0.6, 0, "No random prompt was counted"),
+        (0.6, 2, "beyond random prompts: the top 5% predict"),
+        (0.85, 1, "not shown beyond random prompts: the top 5% predict"),
+        (0.6, 0, "not known: no random prompt was read"),
     ],
 )
 def test_the_finding_says_what_belongs_to_the_prompts(other, prompts, said):
     one = facts(discovery(np.full((L, F), 0.85), np.full((L, F), other), 5, prompts))
-    assert said in finding(one)
+    assert f"- {said}" in finding(one).text
 
 
 def test_no_neuron_beyond_chance_is_flagged():

@@ -203,53 +203,54 @@ def judgement(
     return verdict(judged(both, 5), rivals, replace(pair, originals=originals or n), allowed)
 
 
+def holds(claims) -> list:
+    """Of sufficient, then necessary."""
+    assert [claim.name for claim in claims[:2]] == ["sufficient", "necessary"]
+    return [claim.holds for claim in claims[:2]]
+
+
 def test_both_directions_make_the_verdict():
     both = judgement(restored=0.6, corrupted=0.5)
-    assert both[0].startswith("**The skill neurons are sufficient for 60% [")
-    assert "of the margin and necessary for 50% [" in both[0]
-    assert both[0].endswith("of the margin** beyond random neurons (top 5%, n=200 pairs).")
-    assert both[1].startswith("Clean activations in the adversarial text return 60% [")
-    assert "60%" in both[1]
-    assert both[2].startswith("Adversarial activations in the clean text take 50%")
-    one = judgement(restored=0.6, corrupted=0)
-    assert one[0].startswith("**The skill neurons are sufficient for 60%")
-    assert "and not necessary** beyond" in one[0]
+    assert holds(both) == [True, True]
+    assert [claim.verdict for claim in both[:2]] == ["sufficient", "necessary"]
+    assert [round(claim.figure.value, 2) for claim in both[:2]] == [0.6, 0.5]
+    assert "clean activations in the adversarial text: the top 5%" in both[0].plain
+    assert "n=200 pairs" in both[0].plain
+    assert holds(judgement(restored=0.6, corrupted=0)) == [True, False]
     other = judgement(restored=0, corrupted=0.6)
-    assert other[0].startswith("**The skill neurons are not sufficient and necessary for 60%")
+    assert holds(other) == [False, True]
+    assert other[0].verdict == "not sufficient"
 
 
 def test_more_than_random_neurons_do_but_too_little_to_count_is_not_sufficient():
     little = judgement(restored=0.03, corrupted=0.03, n=400, allowed=0.05)
-    assert "rank p 0.025 (Holm 0.05)" in little[1]
-    assert little[0].startswith("**The skill neurons are not sufficient and not necessary**")
-    assert "counts from 5 points" in little[3]
-    assert judgement(restored=0.03, corrupted=0.03, n=400, allowed=0.005)[0].startswith(
-        "**The skill neurons are sufficient for 3%"
-    )
+    assert "p 0.05 by rank of 39, Holm" in little[0].plain
+    assert holds(little) == [False, False]
+    assert holds(judgement(restored=0.03, corrupted=0.03, n=400, allowed=0.005))[0] is True
     # too little by its interval, and yet so few originals that more cannot be excluded
     few = judgement(restored=0.03, corrupted=0.03, n=400, allowed=0.05, originals=40)
-    assert "rank p 0.025 (Holm 0.05)" in few[1]
-    assert few[0].startswith("**Cannot tell**")
+    assert "p 0.05 by rank" in few[0].plain
+    assert holds(few) == [None, None]
+    assert "5 count as none" in few[0].plain
 
 
 def test_neither_is_said_only_where_a_difference_is_excluded():
-    assert judgement()[0].startswith("**The skill neurons are not sufficient and not necessary**")
+    assert holds(judgement()) == [False, False]
     few = judgement(n=60)
-    assert few[0].startswith("**Cannot tell** whether the attack works through the skill neurons")
-    assert f"may be as large as {100 * proportion_room(60):.1f}." in few[-1]
-    assert judgement(n=60, allowed=proportion_room(60) + 0.001)[0].startswith(
-        "**The skill neurons are not sufficient"
-    )
-    half = judgement(restored=0.9, corrupted=0.02, n=60)
-    assert "of the margin and perhaps necessary (cannot tell)" in half[0]
+    assert holds(few) == [None, None]
+    assert few[0].verdict == "cannot tell whether sufficient"
+    assert f"up to {100 * proportion_room(60):.1f} points of accuracy not excluded" in few[0].plain
+    assert holds(judgement(n=60, allowed=proportion_room(60) + 0.001)) == [False, False]
+    assert holds(judgement(restored=0.9, corrupted=0.02, n=60)) == [True, None]
 
 
 def test_what_random_sets_do_too_is_nothing():
     as_random = judgement(restored=0.7, corrupted=0.7, by_random=0.7)
-    assert as_random[0].startswith("**The skill neurons are not sufficient and not necessary** beyond random neurons")
-    assert "sufficient and" not in judgement(restored=0, by_random=0.8)[0]
+    assert holds(as_random) == [False, False]
+    assert as_random[0].figure.chance == pytest.approx(0.7, abs=0.02), "the random sets' own share stands beside it"
+    assert holds(judgement(restored=0, by_random=0.8))[0] is not True
     among = judgement(restored=0.5, corrupted=0.5, by_random=np.linspace(0, 0.6, 39))
-    assert among[0].startswith("**Cannot tell**"), "one more of very different random sets"
+    assert holds(among) == [None, None], "one more of very different random sets"
 
 
 def test_a_share_that_is_not_known_shows_nothing():
@@ -265,13 +266,15 @@ def test_a_share_that_is_not_known_shows_nothing():
     assert np.isnan(both["restore"][0].margin_returned.value)
     assert both["restore"][0].margin_against.significant
     pair = compare(np.ones((1, 60)), np.zeros((1, 60)), Clusters.single(60), 2)
-    assert verdict(both, (), pair, 0.03)[0].startswith("**Cannot tell**")
+    found = verdict(both, (), pair, 0.03)
+    assert holds(found) == [None, None]
+    assert "an unknown share" in found[0].plain
 
 
 def test_nothing_to_restore():
     for lost, n in ((0, 100), (0.02, 50)):
-        assert judgement(1, 1, n=n, lost=lost)[0].startswith("**Nothing to restore**")
-    assert not judgement(1, 1, n=200, lost=0.05)[0].startswith("**Nothing")
+        assert [claim.verdict for claim in judgement(1, 1, n=n, lost=lost)] == ["nothing to restore"]
+    assert holds(judgement(1, 1, n=200, lost=0.05)) != [False]
 
 
 def proportion_room(n: int) -> float:
@@ -292,14 +295,15 @@ def test_readings_that_are_not_excluded_are_named():
         some_rival(SKILL, Donor.SAME, 0.55, -0.1),
         some_rival(SKILL, Donor.OTHER, -0.7, 0.9),
     )
-    said = " ".join(judgement(0.6, 0, rivals=rivals))
-    assert "A label is written in, as far as can be told, not this text's own state" in said
-    assert "same label 55% [45%, 65%], of the other label -70%" in said
-    assert "Not told apart from rivals, which return as much within the interval: the largest movers (50%" in said
-    assert "More than rivals: next best neurons (10%" in said
+    said = {claim.verdict: claim for claim in judgement(0.6, 0, rivals=rivals)}
+    written_in = said["a label written in, as far as can be told"]
+    assert "another text of the other label returns -70%" in written_in.plain
+    assert "of the same 55.0% [45.0%, 65.0%]" in written_in.plain
+    assert "the largest movers 50%" in said["not told apart from rivals"].plain
+    assert "next best neurons 10%" in said["more than rivals"].plain
     own = (some_rival(SKILL, Donor.SAME, 0.1, 0.2), rivals[-1])
-    assert "They carry this text's own state" in " ".join(judgement(0.6, 0, rivals=own))
-    assert "rival" not in " ".join(judgement(0, 0.6, rivals=rivals)), "of what is not shown no reading is told"
+    assert "this text's own state" in [claim.verdict for claim in judgement(0.6, 0, rivals=own)]
+    assert len(judgement(0, 0.6, rivals=rivals)) == 2, "of what is not shown no reading is told"
 
 
 def test_a_rival_by_its_definition():
@@ -610,9 +614,9 @@ def test_an_attack_through_a_planted_neuron_is_a_cause(tmp_path):
     found, pair = experiment(backbone, ranking)
     assert pair.clean.value == 1
     assert pair.success.value == pytest.approx(0.6, abs=0.15)
-    text = verdict(found, (), pair, 0.03)[0]
-    assert text.startswith("**The skill neurons are sufficient for 100%"), text
-    assert "and necessary for 100%" in text
+    first, _ = verdict(found, (), pair, 0.03)
+    assert (first.verdict, first.figure.value) == ("sufficient", pytest.approx(1, abs=0.01)), first
+    assert holds(verdict(found, (), pair, 0.03)) == [True, True]
     for way in DIRECTIONS:
         first, last = found[way][0], found[way][-1]
         assert first.returned.value == last.returned.value == 1
@@ -628,8 +632,7 @@ def test_neurons_that_tell_the_label_but_do_not_pass_it_on_are_no_cause(tmp_path
     assert ranking[0, CAUSE] == 1, "predictive all the same"
     found, pair = experiment(backbone, ranking)
     assert (pair.clean.value, pair.difference.low > 0) == (1, True)
-    text = verdict(found, (), pair, 0.05)[0]
-    assert text.startswith("**The skill neurons are not sufficient and not necessary**"), text
+    assert holds(verdict(found, (), pair, 0.05)) == [False, False]
     assert found["restore"][0].returned.value == found["restore"][-1].returned.value == 0
 
 
@@ -640,7 +643,7 @@ def test_bystanders_of_a_cause_are_no_cause(tmp_path):
     assert (ranking[0] == 1).sum() > 10
     ranking[:, CAUSE] = 0
     found, pair = experiment(backbone, ranking)
-    assert verdict(found, (), pair, 0.05)[0].startswith("**The skill neurons are not sufficient and not necessary**")
+    assert holds(verdict(found, (), pair, 0.05)) == [False, False]
     assert found["restore"][-1].returned.value == 1, "all neurons hold the planted one"
 
 

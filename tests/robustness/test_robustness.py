@@ -159,7 +159,7 @@ def test_where_labels_turn_there_is_neither_attack_nor_restoration(place):
     assert set(table(run, "restoration.json")["set"]) == {"adv_film_notes"}
     assert set(table(run, "shift.json")["set"]) == {"adv_film_notes"}
     note = run.data.tags["mlflow.note.content"]
-    assert "Nothing is restored: the change turns the label." in note
+    assert "the change turns labels, so nothing is restored" in note
     assert "adversarial/turned/attack_success" not in run.data.metrics
 
 
@@ -169,8 +169,7 @@ def test_verdicts_rest_on_the_prompts_body_and_both_sites_are_reported(place):
         assert set(table(run, path)["site"]) == {"prompt", "prompt-body"}
     assert set(table(run, "summary.json")["site"]) == {"prompt-body"}
     note = run.data.tags["mlflow.note.content"]
-    assert "of the site prompt-body" in note
-    assert "Primary claim, site prompt-body" in note
+    assert "(site prompt-body)" in note
 
 
 def test_every_table_is_whole_and_every_picture_is_there(place):

@@ -214,7 +214,7 @@ def test_ten_clients_connect_at_once_to_an_experiment_that_is_not_there(client, 
 def test_two_workers_search_one_study_over_http(searched, client, tiny_roberta):
     (study,) = runs(client, "tags.`skillneurons.stage` = 'search'")
     assert study.info.status == "FINISHED"
-    assert "**On test" in study.data.tags["mlflow.note.content"] or "nothing better" in searched[0]
+    assert ": on test " in study.data.tags["mlflow.note.content"] or "nothing better" in searched[0]
     trials = runs(client, "tags.`skillneurons.stage` = 'search trial'")
     assert {run.info.status for run in trials} == {"FINISHED"}
     assert len(table(client, study.info.run_id, "trials.json")) == len(trials) == 4

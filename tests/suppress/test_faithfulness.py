@@ -70,10 +70,10 @@ def test_the_minimal_set_and_what_the_rest_knows():
     assert found.sizes[4].kept.value == pytest.approx(1)
     assert found.without.value == found.sizes[4].lost_accuracy.value < 0.5
     assert not found.complement.shown
-    text = found.finding(0.03)
-    assert "**alone they keep more than random ones**" in text
-    assert "90% of the margin is kept from 2% on [2%, 2%]" in text
-    assert "no skill is shown that the rest has" in text
+    kept, _, smallest = found.claims(0.03)
+    assert (kept.verdict, kept.holds) == ("beyond random orders", True)
+    assert "90% of the margin is kept from 2% on [2%, 2%]" in smallest.plain
+    assert smallest.verdict == "no skill shown in the rest"
     assert found.cmd.value.value < 0.02 < found.cmd.value.chance
     # the order that begins behind the top 5% has the neurons that matter at its end
     assert found.cpr.next_best.value < found.cpr.value.chance
@@ -81,7 +81,7 @@ def test_the_minimal_set_and_what_the_rest_knows():
     spread = measure(ranking, "layer", many.read, many.labels)
     assert np.isinf(spread.minimal.value)
     assert spread.without is None
-    assert "is not kept by up to 50%" in spread.finding(0.03)
+    assert "is not kept by up to 50%" in spread.claims(0.03)[-1].plain
 
 
 def test_an_order_that_means_nothing_is_stopped_and_claims_nothing():
@@ -91,7 +91,7 @@ def test_an_order_that_means_nothing_is_stopped_and_claims_nothing():
         m = model(does / does.sum(), seed=seed)
         found = measure(rng.random((L, F)), "layer", m.read, m.labels, seed=seed)
         claimed += any(one.against.significant for one in (found.cpr, found.lost))
-        assert "cannot tell" in found.finding(1e-6) or claimed
+        assert found.claims(1e-6)[0].holds is None or claimed
     assert claimed <= 8, "5% of 60 are 3; 9 come once in a thousand times"
     assert found.orders < found.planned or claimed
 
@@ -101,7 +101,7 @@ def test_where_the_neurons_carry_nothing_no_share_is_told():
     found = measure(np.random.default_rng(0).random((L, F)), "layer", m.read, m.labels)
     assert found.small
     assert found.orders == 9
-    assert "**cannot tell**" in found.finding(0.03)
+    assert [claim.verdict for claim in found.claims(0.03)] == ["cannot tell"]
     harm = model(np.full((L, F), -1 / (L * F)), noise=0.01)
     assert measure(np.random.default_rng(0).random((L, F)), "layer", harm.read, harm.labels).small, "a way down"
     assert np.isnan(found.cpr.value.low)
@@ -134,4 +134,4 @@ def test_intervals_are_of_the_rows_and_their_originals():
     assert (tenth.kept.value, tenth.kept.low, tenth.kept.high) == pytest.approx(
         (expected.value, expected.low, expected.high), abs=1e-5
     )
-    assert "cannot tell whether more than random ones (3 orders of 39 that it takes)" in found.finding(0.03)
+    assert found.claims(0.03)[0].verdict == "cannot tell (3 random orders of the 39 that it takes)"

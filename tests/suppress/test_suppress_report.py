@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from conftest import rows_of
+from skillneurons.findings import Claim
 from skillneurons.neurons.intervention import Sets, sets_at
 from skillneurons.plots.style import Dose, DosePanel, suppression_curves, write
 from skillneurons.stats.intervals import Estimate
@@ -39,43 +40,51 @@ def report(*tasks: SetPredictions, keep: bool = False, margin: float = 0.03) -> 
     return SuppressionReport("film_notes · tiny", "zeroed", "zero", keep, margin, effects)
 
 
+def needed(made: SuppressionReport) -> Claim:
+    return next(claim for claim in made.finding().claims if claim.name == "needed")
+
+
 def test_a_clear_fall_is_said_so_with_its_rates():
-    said = report(measured({5: 0.7, 10: 0.55}, 0.84)).finding()
-    assert "**The model needs these neurons**: at 5%, 10% (2 of 2 rates)" in said
-    assert "Strongest at 10%" in said
-    assert "n=400" in said
-    assert "majority rate" in said
-    assert "rank p 0.025 (Holm 0.05)" in said
+    made = report(measured({5: 0.7, 10: 0.55}, 0.84))
+    claim = needed(made)
+    assert (claim.verdict, claim.holds) == ("needed", True)
+    assert "beyond random sets at 5%, 10%; at 10% of neurons" in claim.plain
+    assert "p 0.05 by rank, Holm over rates" in claim.plain
+    assert made.finding().headline == "film_notes · tiny: the model needs its skill neurons more than random ones."
+    (untouched,) = [one for one in made.finding().claims if one.verdict == "skill"]
+    assert "n=400 test rows" in untouched.plain
+    assert "majority rate" in untouched.plain
 
 
 def test_no_difference_is_said_where_the_interval_lies_within_the_margin_alone():
     same = measured({5: 0.835, 10: 0.842}, 0.84)
-    said = report(same, margin=0.05).finding()
-    assert "**No difference** from random neurons within 5 points, at any rate" in said
+    assert (needed(report(same, margin=0.05)).verdict, needed(report(same, margin=0.05)).holds) == (
+        "no difference",
+        False,
+    )
     for made in (report(same, margin=0.002), report(measured({5: 0.83, 10: 0.84}, 0.84, n=60), margin=0.05)):
-        said = made.finding()
-        assert "**Cannot tell** whether the model needs these neurons more than random ones" in said
-        assert "the difference may be as large as" in said
-        assert "needs these neurons**" not in said
+        claim = needed(made)
+        assert (claim.verdict, claim.holds) == ("cannot tell", None)
+        assert "points are not excluded" in claim.plain
+        assert "cannot tell whether the model needs" in made.finding().headline
 
 
 def test_answers_that_never_change_are_no_proof_of_a_difference_of_zero():
     still = measured({5: 0.85, 10: 0.85}, 0.85, spread=0, n=50)
     assert max(abs(e.against.difference.high) for e in still.effects(0) if e.against) == pytest.approx(0)
     room = 1.959964**2 / (50 + 1.959964**2)
-    assert "**Cannot tell**" in report(still, margin=room - 0.001).finding()
-    assert "**No difference**" in report(still, margin=room + 0.001).finding()
+    assert needed(report(still, margin=room - 0.001)).holds is None
+    assert needed(report(still, margin=room + 0.001)).holds is False
 
 
 def test_a_fall_within_the_spread_of_random_sets_is_not_told_apart():
-    said = report(measured({5: 0.66, 10: 0.66}, 0.74, spread=0.08)).finding()
-    assert "**Cannot tell**" in said
+    assert needed(report(measured({5: 0.66, 10: 0.66}, 0.74, spread=0.08))).holds is None
 
 
 def test_a_model_without_skill_has_nothing_that_could_be_lost():
-    said = report(measured({5: 0.2, 10: 0.2}, 0.5, intact=0.45)).finding()
-    assert "**Cannot tell**: no skill is shown that could be lost (balanced accuracy 4" in said
-    assert "needs these neurons**" not in said
+    claim = needed(report(measured({5: 0.2, 10: 0.2}, 0.5, intact=0.45)))
+    assert (claim.verdict, claim.holds) == ("cannot tell", None)
+    assert "no skill is shown that could be lost" in claim.plain
 
 
 def test_accuracy_below_the_majority_rate_may_still_be_skill_to_lose():
@@ -86,19 +95,20 @@ def test_accuracy_below_the_majority_rate_may_still_be_skill_to_lose():
     first = report(skewed).effects[0]
     assert first.intact.value < first.majority
     assert first.known.shown
-    assert "**The model needs these neurons**" in report(skewed).finding()
+    assert needed(report(skewed)).holds is True
 
 
 def test_skill_neurons_that_are_needed_less_than_random_ones_are_not_needed():
-    said = report(measured({5: 0.84, 10: 0.84}, 0.6)).finding()
-    assert "**Cannot tell** whether the model needs these neurons" in said
-    assert "+2" in said
+    claim = needed(report(measured({5: 0.84, 10: 0.84}, 0.6)))
+    assert claim.holds is None
+    assert "+2" in claim.plain
 
 
 def test_kept_neurons_are_judged_the_other_way():
     high, low = measured({5: 0.8, 10: 0.8}, 0.6), measured({5: 0.6, 10: 0.6}, 0.8)
-    assert "**These neurons alone carry the task better than random ones**" in report(high, keep=True).finding()
-    assert "**Cannot tell** whether these neurons alone carry the task better" in report(low, keep=True).finding()
+    assert needed(report(high, keep=True)).verdict == "carried by them alone"
+    assert needed(report(low, keep=True)).holds is None
+    assert "the skill neurons alone carry the task" in report(high, keep=True).finding().headline
 
 
 def test_too_few_random_sets_for_the_test_are_said_so():
@@ -106,17 +116,17 @@ def test_too_few_random_sets_for_the_test_are_said_so():
     few = [Sets(one.rate, one.skill, None if one.controls is None else one.controls[:10], 10) for one in sets()]
     chosen = [0, 1, *(start + i for start in (2, 2 + 1 + K) for i in range(11))]
     less = replace(clear, predictions=clear.predictions[:, chosen], sets=few)
-    said = report(less).finding()
-    assert "**Cannot tell**: 10 random sets are too few for a test at 2 rates, which takes 39 (controls=39)" in said
+    claim = needed(report(less))
+    assert claim.holds is None
+    assert "10 random sets are too few for a test at 2 rates (controls=39 are enough)" in claim.plain
 
 
 def test_other_tasks_stand_beside_it():
     own = measured({5: 0.7, 10: 0.55}, 0.84)
     spared, hit = (measured({5: x, 10: x}, 0.84, n=300, own=False) for x in (0.84, 0.5))
-    assert "not beyond chance" in report(own, spared).finding()
-    said = report(own, hit).finding()
-    assert "On other (n=300" in said
-    assert "beyond chance too" in said
+    assert "not shown hit" in [claim.verdict for claim in report(own, spared).finding().claims]
+    (also,) = [claim for claim in report(own, hit).finding().claims if claim.verdict == "hit too"]
+    assert "other (n=300" in also.plain
 
 
 def test_every_line_of_the_table_carries_what_judges_it():

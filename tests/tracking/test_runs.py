@@ -200,7 +200,11 @@ def test_a_folder_with_a_space_holds_one_database_and_one_lock(workplace, schema
     assert (folder / "mlflow.db.lock").is_file()
     assert Path(Run(tracking.client, run).artifact_path("result.yaml")).is_file()
     assert tracking.finished("abc") == run
-    assert shlex.split(tracking.ui)[-1] == os.environ["MLFLOW_TRACKING_URI"]
+    with tracking.run("one", {}) as run:
+        pass
+    link, _, start = tracking.ui(run.id).partition(" (start it with: ")
+    assert link.endswith(f"/#/experiments/{tracking.experiment_id}/runs/{run.id}")
+    assert shlex.split(start.removesuffix(")"))[-1] == os.environ["MLFLOW_TRACKING_URI"]
 
 
 def test_no_file_is_made_of_a_database_in_memory(workplace, monkeypatch):

@@ -152,7 +152,7 @@ def test_the_run_is_whole(place):
         f"n={N}",
         "majority rate",
         f"above {K} random prompts",
-        "shared neurons",
+        "own prompts have skill",
     ):
         assert word in note
     assert {i.dataset.name for i in run.inputs.dataset_inputs} == {f"{name}/test" for name in [*FAMILIES, UNSEEN]}
@@ -281,7 +281,7 @@ def test_neurons_stand_beside_it(place):
     assert set(correlations["relative accuracy with"]) >= {"overlap of the top 10%", "same family"}
     assert (correlations["n"] == 3).all()
     assert (correlations["spearman_p"] >= correlations["spearman_p_floor"]).all()
-    assert "it takes three to ask whether transfer goes with shared neurons" in run.data.tags["mlflow.note.content"]
+    assert "of the three that a correlation takes" in run.data.tags["mlflow.note.content"]
 
 
 def test_families_are_means_over_cells(place):

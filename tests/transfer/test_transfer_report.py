@@ -72,13 +72,13 @@ def test_transfer_within_families_is_found():
     made = report(measured(within))
     verdicts = {(line.source, line.target): line.transfers for line in made.lines}
     assert all(verdicts[a, b] == (a[0] == b[0]) for a, b in verdicts)
-    said = made.finding()
-    assert "**3 of 9 pairs of families transfer**" in said
-    assert "a → a +" in said
-    assert "6 of 30 cells transfer" in said
+    said = made.finding().text
+    assert "prompts transfer in 3 of 9 pairs of families" in said
+    assert "transfers: a → a, above" in said
+    assert "6 of 30 single cells transfer" in said
     assert "6 of 6 within family, 0 of 24 across families" in said
-    assert "Own prompts have skill by permuted labels on 6 of 6 tasks." in said
-    assert "n=400, majority rate 55.0%" in said
+    assert "own prompts have skill on 6 of 6 tasks" in said
+    assert "n=400 test rows, 3 prompts a task, majority rate 55.0%" in said
     assert f"above {K} random prompts" in said
     assert "over tasks" in said
     family = correlations(made, ALL)["same family"]
@@ -113,32 +113,35 @@ def test_transfer_that_goes_with_overlap_is_found_and_other_transfer_is_not():
     assert one.value > 0.5
     assert one.p_value < 0.05
     # tasks overlap where they share a family, so overlap explains nothing that the family does not
-    assert "**Not told apart from families**: both may only share them, transfer and overlap" in planted.finding()
+    assert "not told apart from families: overlap of the top 5%: Spearman" in planted.finding().text
     assert one.group_floor > 0.05, "families of two leave eight orders"
     within_too = _correlated("overlap", replace(one, group_p=0.01, group_floor=0.001))
-    assert within_too.startswith("**Transfer goes with** overlap: Spearman")
-    assert "within families p 0.01 (floor 0.001)" in within_too
+    assert (within_too.verdict, within_too.holds) == ("transfer goes with neurons", True)
+    assert "within families p 0.01" in within_too.plain
     # neurons shared across families, by the number of the task
     other = report(measured(within), found_neurons(lambda name: name[1]))
     assert correlations(other, LEARNT)["overlap of the top 5%"].p_value > 0.05
-    assert "**Cannot tell** whether transfer goes with overlap of the top 5%" in other.finding()
-    assert "**Transfer goes with** overlap" not in other.finding()
+    assert "cannot tell: overlap of the top 5%: Spearman" in other.finding().text
+    assert "goes with neurons: overlap" not in other.finding().text
 
 
 def test_a_model_at_chance_is_said_to_be():
-    said = report(measured(lambda source, target: 0.5)).finding()
-    assert "**Cannot tell**: no pair of families is above 6 random prompts" in said
-    assert "points is not excluded; 3 would count as none" in said
-    assert "skill by permuted labels on 0 of 6 tasks; none is shown on a1, a2, b1, b2, c1, c2" in said
-    assert "families transfer**" not in said
-    assert "0 of 30 cells transfer" in said
+    said = report(measured(lambda source, target: 0.5)).finding().text
+    assert "- cannot tell: " in said
+    assert "above 6 random prompts" in said
+    assert "points are not excluded; 3 would count as none" in said
+    assert "own prompts have skill on 0 of 6 tasks; on a1, a2, b1, b2, c1, c2 any prompt has" in said
+    assert "prompts transfer" not in said
+    assert "0 of 30 single cells transfer" in said
 
 
 def test_no_transfer_is_said_only_where_a_difference_is_excluded():
     """Many rows, and prompts that hardly differ."""
     made = measured(lambda source, target: 0.5, {"a1": "a", "b1": "b"}, n=5_000, spread=0.001)
-    text = report(made).finding()
-    assert "**No transfer** within 3 points between any families" in text
+    text = report(made).finding().text
+    assert "no prompt transfers to another task" in text
+    assert "- no transfer: " in text
+    assert "3 would count as none" in text
     assert "cannot tell" not in text.lower()
 
 
@@ -169,9 +172,9 @@ def test_one_prompt_a_task_is_not_tested():
     keep = [i for i, r in enumerate(made[0].readers) if r.source == RANDOM or r.seed == 0]
     one = [replace(x, readers=[x.readers[i] for i in keep], predictions=x.predictions[keep]) for x in made]
     found = report(one)
-    said = found.finding()
-    assert "**Not tested**" in said
-    assert "Tune two seeds or more" in said
+    said = found.finding().text
+    assert "- not tested: " in said
+    assert "tune two seeds or more" in said
     assert not any(line.transfers or line.beyond_random for line in found.lines)
     assert {line.verdict.split(", ")[1] for line in found.lines} == {"not tested against random prompts: one prompt"}
     assert set(found.test_table()["verdict"]) == {"not tested: one prompt a task"}
@@ -195,17 +198,17 @@ def test_tasks_with_fewer_prompts_than_others_are_counted():
     made = measured(within)
     keep = [i for i, reader in enumerate(made[0].readers) if reader.source != "a1" or reader.seed == 0]
     fewer = [replace(one, readers=[one.readers[i] for i in keep], predictions=one.predictions[keep]) for one in made]
-    assert ": 1 to 3 prompts a task, test n=400" in report(fewer).finding()
-    assert ": 3 prompts a task, test n=400" in report(made).finding()
+    assert "n=400 test rows, 1 to 3 prompts a task" in report(fewer).finding().text
+    assert "n=400 test rows, 3 prompts a task" in report(made).finding().text
 
 
 def test_tasks_that_are_not_learnt_are_left_out():
     """Own prompts of c at chance: everything is near 100% of them, and that is no transfer."""
     made = report(measured(lambda s, t: 0.5 if t[0] == "c" or s[0] == "c" else within(s, t)))
     assert made.learnt == ["a1", "a2", "b1", "b2"]
-    said = made.finding()
-    assert "none is shown on c1, c2" in said
-    assert f"Mean relative accuracy on {LEARNT}" in said
+    said = made.finding().text
+    assert "on c1, c2 any prompt has" in said
+    assert f"of {LEARNT}" in said
     alone = next(one for one in made.together if one.scope == LEARNT and one.relation == "within family")
     assert {line.target for line in alone.lines} == {"a1", "a2", "b1", "b2"}
     assert correlations(made, LEARNT)["same family"].tasks == 4
@@ -217,7 +220,7 @@ def test_tasks_that_are_not_learnt_are_left_out():
 
 def test_prompts_that_do_worse_than_random_ones_are_counted():
     made = report(measured(lambda s, t: 0.9 if s == t else (0.2 if s[0] == t[0] else 0.5)))
-    assert "6 are below random prompts" in made.finding()
+    assert "6 below random prompts" in made.finding().text
     assert sum(line.verdict == "no skill shown, below random prompts" for line in made.lines) == 6
 
 
@@ -302,24 +305,25 @@ def test_no_verdict_rests_on_tasks_that_are_not_learnt():
     assert made.learnt == ["a1", "a2"]
     assert correlations(made, ALL)
     assert not correlations(made, LEARNT)
-    said = made.finding()
-    assert "2 tasks have an own prompt with skill; it takes three" in said
-    assert "transfer goes with**" not in said.lower()
+    said = made.finding().text
+    assert "2 tasks with skill of the three that a correlation takes" in said
+    assert "goes with neurons" not in said
     assert "spearman" not in said.lower()
 
 
 def test_tasks_that_random_prompts_do_are_named():
     made = report(measured(within))
-    assert "Random prompts alone" not in made.finding()
+    assert "random prompts alone" not in made.finding().text
     known = measured(within)
     for one in known[:2]:
         for i, reader in enumerate(one.readers):
             if reader.source == RANDOM:
                 one.predictions[i] = one.predictions[0]
-    said = report(known).finding()
+    said = report(known).finding().text
     first, second = (f"{name} {report(known).lines[i].cell.random.value:.1%}" for name, i in (("a1", 0), ("a2", 6)))
-    assert f"**Random prompts alone** are above the majority rate on {first}, {second}: the backbone" in said
-    assert "4 of 30 cells transfer" in said, "those of a are not above random prompts any more"
+    assert f"random prompts alone are above the majority rate: {first} (" in said
+    assert f", {second} (" in said
+    assert "4 of 30 single cells transfer" in said, "those of a are not above random prompts any more"
 
 
 def test_the_share_over_tasks_is_not_below_0_and_a_gap_may_be():

@@ -135,7 +135,7 @@ def test_the_summary_compares_in_pairs_and_corrects_over_seeds(tuned):
         np.testing.assert_allclose(rows["holm_p"], multipletests(raw, method="holm")[1])
     assert table["n"].eq(37).all()
     assert {"low", "high", "majority"} <= set(table.columns)
-    assert "Holm over seeds" in parent.data.tags["mlflow.note.content"]
+    assert "Holm over 2 seeds" in parent.data.tags["mlflow.note.content"]
     for name in ("accuracy", "learning_curves"):
         assert artifact(parent, f"figures/{name}.png").stat().st_size > 5000
 
@@ -335,7 +335,7 @@ def test_collapsed_predictions_are_said(workplace, tiny_roberta, capsys):
     labels, answers = ((frame[name] == "positive").astype(int) for name in ("label", "prediction"))
     assert accuracy(labels, answers, 2).collapsed == collapsed
     assert ("skillneurons.collapsed" in run.data.tags) == collapsed
-    assert ("WARNING: every prediction is one class" in capsys.readouterr().out) == collapsed
+    assert ("warning: every prediction is one class" in capsys.readouterr().out) == collapsed
 
 
 def test_an_interrupt_within_a_statement_leaves_no_lock_behind(workplace):

@@ -72,24 +72,26 @@ def test_the_interval_of_seeds_ends_at_0_and_1(right, low, high):
         assert 0 <= metrics["test/accuracy_low"] < metrics["test/accuracy"] < metrics["test/accuracy_high"] <= 1
         assert low in (None, metrics["test/accuracy_low"])
         assert high in (None, metrics["test/accuracy_high"])
-    ends = f"over seeds [{found[0]['test/accuracy_low']:.1%}, {found[0]['test/accuracy_high']:.1%}]"
-    assert ends in summary(*right).finding()
+    claim = summary(*right).finding().claims[0]
+    assert (claim.figure.low, claim.figure.high) == (found[0]["test/accuracy_low"], found[0]["test/accuracy_high"])
+    assert "95% interval over 3 seeds" in claim.plain
 
 
 def test_the_interval_of_a_difference_ends_at_1():
     metrics = verdict([40, 40, 30], [0, 0, 8]).metrics
     assert metrics["test/difference"] == pytest.approx(np.mean([1.0, 1.0, 0.55]))
     assert metrics["test/difference_high"] == 1.0
-    assert "+100.0%]" in verdict([40, 40, 30], [0, 0, 8]).finding()
+    assert "+100.0]" in verdict([40, 40, 30], [0, 0, 8]).finding().text
 
 
 def test_seeds_that_differ_by_more_than_the_rows_explain_are_flagged():
     apart, alike = summary(36, 20, 30), summary(30, 30, 30)
     assert apart.results[0].correct.tolist() == [True] * 36 + [False] * 4
     assert apart.signatures == ["sensitive to the seed"]
-    assert "**Sensitive to the seed**: seeds differ by more than rows explain (Cochran's Q, p " in apart.finding()
+    said = "**Sensitive to the seed**: seeds differ by more than rows explain (Cochran's Q, p "
+    assert said in apart.finding().markdown
     assert alike.signatures == []
-    assert "Sensitive" not in alike.finding()
+    assert "sensitive" not in alike.finding().text
     assert summary(30).seeds_differ is None
     older = replace(apart, results=[replace(result, right="") for result in apart.results])
     assert older.seeds_differ is None

@@ -10,7 +10,7 @@ from typing import Any
 import huggingface_hub
 
 from skillneurons.declarations import read_mapping
-from skillneurons.errors import InputError, first_line, listed
+from skillneurons.errors import InputError, first_line, listed, meant
 
 KEYS = {"id", "folder", "package", "gguf", "revision", "placement", "tune"}
 CONFIG_FILES = ("config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt")
@@ -44,7 +44,7 @@ def resolve(reference: str, revision: str | None, places: Sequence[Path]) -> Sou
         return _from_hub(reference, revision, places)
     known = listed(_known(places)) or "none"
     must = "a model is a name in experiments/models, a folder, a .gguf file or a Hugging Face id"
-    raise InputError(must, repr(reference), f"Known names: {known}.")
+    raise InputError(must, repr(reference), f"{meant(reference, _known(places))}Known names: {known}.")
 
 
 def _from_folder(folder: Path, name: str = "") -> Source:
@@ -108,13 +108,14 @@ def _from_cache(model_id: str, revision: str | None, places: Sequence[Path], err
         must, got = f"the cache holds all files of the Hugging Face model {at}", f"some of them, and {got}"
         raise InputError(must, got, "Fetch it again while the hub can be reached, or give a local folder.") from error
     must = f"the Hugging Face model {at} can be fetched or is in the cache"
-    raise InputError(must, got, _hub_help(error, places)) from error
+    raise InputError(must, got, _hub_help(error, places, model_id)) from error
 
 
-def _hub_help(error: Exception, places: Sequence[Path]) -> str:
+def _hub_help(error: Exception, places: Sequence[Path], model_id: str) -> str:
     """Advice by kind: a model the hub keeps back, one it does not have, or a hub that is out of reach."""
     status = getattr(getattr(error, "response", None), "status_code", None)
-    name = f"Check the name (experiments/models has: {listed(_known(places)) or 'none'})."
+    near = meant(model_id, _known(places))
+    name = f"{near}Check the name (experiments/models has: {listed(_known(places)) or 'none'})."
     if status in (401, 403):
         return f"{name} If it is gated or private, accept its terms on the hub and set HF_TOKEN."
     return (

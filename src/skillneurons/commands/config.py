@@ -1,13 +1,12 @@
 """Parameters of the entry points: parsed from the command line, checked before anything is loaded."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from skillneurons.errors import InputError
+from skillneurons.errors import InputError, meant
 
 C = TypeVar("C", bound="StageConfig")
 
@@ -19,6 +18,20 @@ def _seed_list(value: object) -> object:
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_seed_list)]
 Rates = Annotated[tuple[float, ...], BeforeValidator(_seed_list)]
 Margin = Annotated[float, Field(gt=0, lt=100, description="points within which a difference counts as none")]
+# what others call a parameter
+COMMON = {
+    "lr": "learning_rate",
+    "seed": "seeds",
+    "steps": "max_steps",
+    "epochs": "max_steps",
+    "bs": "batch_size",
+    "length": "prompt_length",
+    "p": "prompt_length",
+    "dataset": "task",
+    "backbone": "model",
+    "prompt": "prompts",
+    "neuron": "neurons",
+}
 
 
 class StageConfig(BaseModel):
@@ -30,6 +43,8 @@ class StageConfig(BaseModel):
     rerun: bool = Field(False, description="work again although a finished run has this configuration")
     dry_run: bool = Field(False, description="say what would run, its time, memory and disk; load nothing")
     config: str | None = Field(None, description="start from the configuration of runs:/<id>")
+    quiet: bool = Field(False, description="say the finding alone")
+    verbose: bool = Field(False, description="say the whole finding, and the rows of every table")
 
 
 class ComputeConfig(StageConfig):
@@ -87,9 +102,9 @@ def parse(kind: type[C], given: Mapping[str, str], base: Mapping[str, Any] | Non
 def check_name(kind: type[StageConfig], key: str) -> None:
     """Refuse a parameter the entry point does not have, with the nearest that it has."""
     if key not in kind.model_fields:
-        near = difflib.get_close_matches(key, kind.model_fields, 1)
-        hint = f"Did you mean {near[0]}?" if near else "See --help."
-        raise InputError("every parameter is one the entry point has", f"{key}", hint)
+        common = COMMON.get(key.lower(), "")
+        hint = f"Did you mean {common}?" if common in kind.model_fields else meant(key, kind.model_fields)
+        raise InputError("every parameter is one the entry point has", f"{key}", hint or "See --help.")
 
 
 def _explain(error: ValidationError, kind: type[StageConfig]) -> InputError:

@@ -33,4 +33,10 @@ def launch(entry: str, given: Mapping[str, str], processes: int, cpu: bool, addr
         environment["ACCELERATE_USE_CPU"] = "true"
     # the launcher sets one thread a process unless told; the cores are shared out instead
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    return subprocess.run(command, env=environment, check=False).returncode
+    process = subprocess.Popen(command, env=environment)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.terminate()  # the launcher passes it on, and each process ends its run
+        process.wait()
+        raise

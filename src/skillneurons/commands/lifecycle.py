@@ -3,6 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -11,16 +12,29 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from skillneurons.commands.config import ComputeConfig
+from skillneurons.commands.display import show_finding, show_place
 from skillneurons.commands.environment import environment, older_config
 from skillneurons.commands.launching import is_worker, launch
+from skillneurons.commands.progress import rows_read
 from skillneurons.data.splits import Split
+from skillneurons.findings import Finding
 from skillneurons.storage import alone, on_main
-from skillneurons.tracking.runs import ADDRESS, FINDING, LOOKS, NOTE, Run, Tracking
+from skillneurons.tracking.runs import ADDRESS, LOOKS, Run, Tracking
 
 Connect = Callable[[], Tracking]
-NOT_KEPT = {"rerun", "dry_run", "config"}  # what is no part of a configuration that others start from
+NOT_KEPT = {
+    "rerun",
+    "dry_run",
+    "config",
+    "quiet",
+    "verbose",
+}  # what is no part of a configuration that others start from
+
+LAST = "last"
+REFERENCES = ("prompts", "neurons", "other_tasks", "init_prompt", "compare", "config")  # parameters that name runs
 
 
 class Plan(Protocol):
@@ -45,8 +59,8 @@ P = TypeVar("P", bound=Plan)
 class Report(Protocol):
     """What a finished command says."""
 
-    def finding(self) -> str:
-        """In words, chance included."""
+    def finding(self) -> Finding:
+        """A headline and claims, chance included."""
 
     def rich_table(self) -> Table | None:
         """For the terminal."""
@@ -56,19 +70,19 @@ class Report(Protocol):
 class Said:
     """What a run said when it was worked."""
 
-    text: str
+    found: Finding
 
     @classmethod
     def by(cls, tracking: Tracking, run_id: str) -> "Said":
-        """The finding of a run; else its whole note."""
-        return cls(tracking.tag(run_id, FINDING) or tracking.tag(run_id, NOTE) or "")
+        """The finding of a run."""
+        return cls(tracking.found(run_id))
 
-    def finding(self) -> str:
-        """The text."""
-        return self.text
+    def finding(self) -> Finding:
+        """As it was said."""
+        return self.found
 
     def rich_table(self) -> None:
-        """None: the text alone was kept."""
+        """None: the finding alone was kept."""
 
 
 R = TypeVar("R", bound=Report)
@@ -101,7 +115,12 @@ class Job:
     def say(self, text: str) -> None:
         """A line of progress, from the main process."""
         if self.accelerator.is_main_process:
-            self.console.print(text, highlight=False, soft_wrap=True)
+            self.console.print(text, highlight=False, markup=False)
+
+    def reading(self, model: nn.Module, what: str, rows: float) -> AbstractContextManager[None]:
+        """Shows the rows that a model reads inside, of about so many."""
+        silent = Console(quiet=True)
+        return rows_read(model, self.console if self.accelerator.is_main_process else silent, what, rows)
 
 
 class EntryPoint(ABC, Generic[P]):
@@ -138,38 +157,54 @@ class EntryPoint(ABC, Generic[P]):
         plan = self.prepare(given, connect)
         processes = self.processes(plan)
         if plan.config.dry_run:
-            console.print(self.dry_run(plan), highlight=False, markup=False, soft_wrap=True)
+            console.print(self.dry_run(plan), highlight=False, markup=False)
             return 0
         tracking = connect()
         if processes > 1 and not is_worker() and (plan.config.rerun or not tracking.finished(plan.address)):
             cpu = plan.config.device_type == "cpu"
             return launch(self.name, given, processes, cpu=cpu, address=plan.address)
+        console.quiet = plan.config.quiet  # until the finding is said
         return self.carry_out(plan, given, tracking, console)
 
     def prepare(self, given: Mapping[str, Any], connect: Connect) -> P:
         """The plan of a command line, over the configuration of the run that its `config` names."""
+        given = {key: self._resolved(key, value, connect) for key, value in given.items()}
         reference = given.get("config")
         return self.plan(given, older_config(connect(), reference, self.config) if reference else None, connect)
+
+    def _resolved(self, key: str, value: Any, connect: Connect) -> Any:
+        """`last` and `last:<words>` as the runs that they stand for now."""
+        stage = {"compare": self.name, "config": self.name, "neurons": "discover"}.get(key, "tune")
+        if key not in REFERENCES or not isinstance(value, str) or LAST not in value:
+            return value
+        parts = [part.strip() for part in value.split(",")]
+        return ",".join(connect().last(stage, part[len(LAST) :]) if _is_last(part) else part for part in parts)
 
     @abstractmethod
     def carry_out(self, plan: P, given: Mapping[str, str], tracking: Tracking, console: Console) -> int:
         """Do the work, or find it done, and say what came out; returns the exit code."""
 
-    def announce(self, outcome: Outcome[Any], tracking: Tracking, console: Console) -> None:
+    def announce(self, plan: P, outcome: Outcome[Any], tracking: Tracking, console: Console) -> None:
         """Say what came out and where it is."""
+        quiet, verbose = plan.config.quiet, plan.config.verbose
         run = Run(tracking.client, outcome.run_id)
-        again = f"This configuration has finished as run {outcome.run_id}; rerun=true works it again."
         if outcome.reused:
-            console.print(again, highlight=False, soft_wrap=True)
+            again = f"This configuration has finished as run {outcome.run_id}; rerun=true works it again."
+            console.print(again, highlight=False)
         if (table := outcome.report.rich_table()) is not None:
             console.print(table)
-        for line in (
-            outcome.report.finding().replace("**", ""),
-            *(f"{what}: {run.artifact_path(path)}" for what, path in self.shown.items()),
-            f"run: {outcome.run_id}",
-            f"the UI: {tracking.ui}",
-        ):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.quiet = False
+        show_finding(outcome.report.finding(), console, whole=verbose)
+        if not quiet:
+            for what, path in self.shown.items():
+                show_place(what, run.artifact_path(path), console)
+        show_place("run", outcome.run_id, console)
+        if not quiet:
+            show_place("the UI", tracking.ui(outcome.run_id), console)
+
+
+def _is_last(part: str) -> bool:
+    return part == LAST or part.startswith(f"{LAST}:")
 
 
 class Command(EntryPoint[P], Generic[P, R]):
@@ -202,7 +237,7 @@ class Command(EntryPoint[P], Generic[P, R]):
         """Do the work, or find it done, and say what came out; returns the exit code."""
         outcome = self.execute(plan, tracking, console)
         if outcome.run_id:
-            self.announce(outcome, tracking, console)
+            self.announce(plan, outcome, tracking, console)
         return 0
 
     def execute(self, plan: P, tracking: Tracking, console: Console, parent: Run | None = None) -> Outcome[R]:

@@ -25,6 +25,7 @@ from skillneurons.discover.counting import Counted, Question, count
 from skillneurons.discover.figures import predictivity_by_layer, significant_by_layer, specificity_matrix
 from skillneurons.discover.plan import DiscoverPlan, plan
 from skillneurons.discover.predictivity import combine
+from skillneurons.findings import Finding
 from skillneurons.neurons.scores import Neurons
 from skillneurons.prompts.initialization import like_vocabulary
 from skillneurons.seeds import mix
@@ -42,8 +43,8 @@ class Found:
     neurons: Neurons
     cards: pd.DataFrame
 
-    def finding(self) -> str:
-        """In words."""
+    def finding(self) -> Finding:
+        """What was found."""
         return report.finding(self.neurons)
 
     def rich_table(self) -> Table:
@@ -123,14 +124,23 @@ def _find(plan: DiscoverPlan, job: Job) -> tuple[Neurons, list[NeuronCard]]:
     """What every process does: each reads its share of the rows, and all hold the same result."""
     asked, accelerator = plan.question(), job.accelerator
     backbone = loading.load(plan.info, device=accelerator.device, dtype=torch.float32)
-    neurons = combine(_counts(plan, backbone, asked, job), len(plan.prompts), asked, plan.card())
-    if drawn := plan.config.random_prompts:
-        random = combine(_random_counts(plan, backbone, replace(asked, words=None), job), drawn, asked, {})
-        neurons = replace(neurons, random_selected=random.selected, random_predictivity=random.seed_predictivity)
-    texts = [" | ".join(row) for row in plan.splits["dev"].rows]
-    prompts = [prompt.embeddings for prompt in plan.prompts]
-    cards = make_cards(backbone, plan.site, prompts, neurons, asked, texts, accelerator, plan.config.cards)
+    with job.reading(backbone.model, f"{plan.title}: activations", _rows(plan, asked)):
+        neurons = combine(_counts(plan, backbone, asked, job), len(plan.prompts), asked, plan.card())
+        if drawn := plan.config.random_prompts:
+            random = combine(_random_counts(plan, backbone, replace(asked, words=None), job), drawn, asked, {})
+            neurons = replace(neurons, random_selected=random.selected, random_predictivity=random.seed_predictivity)
+        texts = [" | ".join(row) for row in plan.splits["dev"].rows]
+        prompts = [prompt.embeddings for prompt in plan.prompts]
+        cards = make_cards(backbone, plan.site, prompts, neurons, asked, texts, accelerator, plan.config.cards)
     return neurons, cards
+
+
+def _rows(plan: DiscoverPlan, asked: Question) -> float:
+    """Forward passes of a row, those before a gradient included."""
+    prompts = len(plan.prompts) + plan.config.random_prompts
+    steps = plan.config.effect_steps if plan.words else 0
+    passes = steps if steps < 2 else 1 + steps * layer_count(plan.info)
+    return prompts * (len(asked.train) + 1.5 * len(asked.dev)) + len(plan.prompts) * passes * len(asked.dev)
 
 
 def _counts(plan: DiscoverPlan, backbone: Backbone, asked: Question, job: Job) -> Iterator[Counted]:
@@ -181,12 +191,12 @@ def _record(plan: DiscoverPlan, run: Run, neurons: Neurons, rows: pd.DataFrame, 
         found = [neurons, *plan.others]
         run.table(report.specificity_table(found), "specificity.json")
         run.figure(specificity_matrix(found), "figures/specificity.png")
-    run.note(said)
+    run.finding(said)
     run.signatures(report.signatures(neurons))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "neurons"
         neurons.save(folder)
-        (folder / "cards.html").write_text(page(cards, title, said.replace("**", "")), encoding="utf-8")
+        (folder / "cards.html").write_text(page(cards, title, said.text), encoding="utf-8")
         run.folder(folder, "neurons")
 
 

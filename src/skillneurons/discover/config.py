@@ -13,7 +13,7 @@ class DiscoverConfig(ParallelConfig):
     """What `discover` takes."""
 
     prompts: str = Field(
-        description="runs:/<id> (a tune parent: all its seeds), models:/…, or folders; commas between"
+        description="runs:/<id> (a tune run: all its seeds), last, models:/…, or folders; commas between"
     )
     task: str | None = Field(None, description="a name in experiments/tasks, or a path; else the prompts' own")
     site: SiteName = Field("prompt", description="prompt, prompt-body, decoder or label")

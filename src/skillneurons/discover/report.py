@@ -1,6 +1,6 @@
 """What a discovery says: tables, metrics, and the finding in words."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -9,14 +9,21 @@ from numpy.typing import NDArray
 
 from skillneurons.commands.signatures import Signature
 from skillneurons.discover.figures import specificity_by_layer
-from skillneurons.discover.random_baseline import beyond_random
+from skillneurons.discover.random_baseline import BeyondRandom, beyond_random
 from skillneurons.discover.stability import agreements
-from skillneurons.neurons.effect import effect_beside_prediction
+from skillneurons.findings import Claim, Finding, Unit, number, p_text, several
+from skillneurons.neurons.effect import EffectBesidePrediction, effect_beside_prediction
 from skillneurons.neurons.scores import SIGNS, Neurons
 from skillneurons.neurons.selection import top_neurons
 from skillneurons.stats.intervals import SIGNIFICANT, Estimate, mean_interval, passes, unknown, wilson
 
 SKILL_PERCENT = 5.0
+WHERE = {
+    "prompt": "at the prompt's positions",
+    "prompt-body": "at the prompt's positions without the one where the label is read",
+    "decoder": "at the decoder's first step",
+    "label": "where the label is read",
+}
 
 
 def stability(neurons: Neurons) -> dict[str, Estimate]:
@@ -167,91 +174,113 @@ def specificity_table(found: Sequence[Neurons]) -> pd.DataFrame:
 
 def _over_seeds(name: str, values: NDArray[np.float64], n: int) -> dict[str, float]:
     """A predictivity meant over seeds `[S]`: Student's interval over them, of one seed Wilson's over its rows."""
-    mean = mean_interval(values, within=(0, 1))
-    spread = wilson(mean.value * n, n) if len(values) == 1 else mean
-    return replace(spread, value=mean.value).ends(name)
+    return replace(_spread(values, n), value=float(values.mean())).ends(name)
 
 
 def _of_neurons(name: str, share: float, neurons: int, chance: float) -> dict[str, float]:
     return replace(wilson(float(share) * neurons, neurons), value=float(share), chance=chance).columns(name)
 
 
-def finding(neurons: Neurons) -> str:
-    """The result in words, chance first where it is no more than that."""
-    card, chance = neurons.card, neurons.card["chance"]
-    total, significant = neurons.q_value.size, int((neurons.q_value < SIGNIFICANT).sum())
-    k, layer, unit = neurons.best
-    best, p = float(neurons.predictivity[k, layer, unit]), float(neurons.family_p[k, layer, unit])
-    sign = SIGNS[int(neurons.direction[k, layer, unit])]
-    seeds = neurons.sign.shape[1]
-    where = f"{card['task']} on {card['backbone']['name']}, site {card['site']}, {seeds} prompt(s)"
+def finding(neurons: Neurons) -> Finding:
+    """What was found, chance included."""
+    beside, acts = beyond_random(neurons, SKILL_PERCENT), effect_beside_prediction(neurons, SKILL_PERCENT)
+    claims = [*_warnings(neurons), _telling(neurons), _best(neurons), *_beside_random(beside)]
+    return Finding(_headline(neurons, beside), [*claims, *_effects(neurons, acts), *_agreement(neurons)])
+
+
+def _headline(neurons: Neurons, beside: BeyondRandom | None) -> str:
+    card, significant = neurons.card, float((neurons.q_value < SIGNIFICANT).mean())
+    where = f"{card['task']} · {card['backbone']['name']}"
+    if not significant:
+        return f"{where}: no neuron tells the label beyond chance."
+    head = f"{where}: {significant:.0%} of the neurons tell the label"
+    if beside is None:
+        return f"{head}; beside random prompts not measured."
+    if beside.difference.low > 0:
+        return f"{head}, and the best tell more of it than under random prompts."
+    return f"{head}, the best not shown to tell more of it than under random prompts."
+
+
+def _telling(neurons: Neurons) -> Claim:
+    """How many neurons predict the label."""
+    card, total, found = neurons.card, neurons.q_value.size, int((neurons.q_value < SIGNIFICANT).sum())
     part = "half B of dev" if card["protocol"] == "split" else "dev"
-    judged = f"n = {card['judged_rows']} rows of {part}, majority {card['majority']:.1%}"
-    chosen = "chosen on half A; by chance" if card["protocol"] == "split" else "by chance the best of all"
-    ends = ("low", "high") if card["protocol"] == "split" else ("best_low", "best_high")
-    band = f"{chance[ends[0]]:.3f} to {chance[ends[1]]:.3f} ({chance['permutations']} permutations)"
-    verdict = (
-        f"**{significant:,} of {total:,} neurons ({significant / total:.1%}) predict the label** at q < 0.05"
-        if significant
-        else f"**No neuron of {total:,} predicts the label at q < 0.05: at chance**"
+    text = f"{found:,} of {total:,} neurons predict the label {WHERE[card['site']]} (site {card['site']})"
+    test = (
+        f"false discovery rate 5%, {several(neurons.sign.shape[1], 'prompt')}, majority rate {card['majority']:.1%}"
     )
+    verdict = "shown" if found else "at chance"
+    return Claim(
+        verdict,
+        text,
+        n=f"{card['judged_rows']:,} rows of {part}",
+        test=test,
+        holds=bool(found) or None,
+        name="significant",
+    )
+
+
+def _best(neurons: Neurons) -> Claim:
+    """The best neuron beside what chance would give."""
+    card, chance, (k, layer, unit) = neurons.card, neurons.card["chance"], neurons.best
+    split = card["protocol"] == "split"
+    ends = ("low", "high") if split else ("best_low", "best_high")
+    each = neurons.seed_predictivity[k, :, layer, unit].astype(np.float64)
+    value = replace(_spread(each, card["judged_rows"]), value=float(neurons.predictivity[k, layer, unit]))
+    p = float(neurons.family_p[k, layer, unit])
+    sign = SIGNS[int(neurons.direction[k, layer, unit])]
+    chosen = "by chance" if split else "the best by chance"
+    band = f"{chosen} {chance[ends[0]]:.1%} to {chance[ends[1]]:.1%}, family-wise {p_text(p)}"
+    text = f"layer {layer}, neuron {unit} ({neurons.targets[k]}, {sign}): predictivity"
+    return Claim("best neuron", text, value, test=band, holds=passes(p) or None)
+
+
+def _beside_random(found: BeyondRandom | None) -> Iterator[Claim]:
+    if found is None:
+        yield Claim("not known", "no random prompt was read: what of this belongs to the prompts")
+        return
+    more = found.difference.low > 0
     text = (
-        f"{where}: {verdict}; {judged}. The best is layer {layer}, neuron {unit} ({neurons.targets[k]}, {sign}): "
-        f"predictivity {best:.3f}, family-wise p = {p:.2g} ({chosen} {band})."
+        f"the top {found.percent:g}% predict {found.tuned.value:.1%} of the labels, under "
+        f"{several(found.prompts, 'random prompt')} their own top {found.random.value:.1%}:"
     )
-    if np.isfinite(smallest := card["smallest_predictivity"]):
-        text += f" The smallest predictivity that this many rows could show for one neuron: {smallest:.3f}."
-    text += _beside_random(neurons) + _effects(neurons) + _agreement(neurons)
+    test = f"{found.shared:.0%} of the top are the same, by chance {found.chance:.0%}"
+    verdict = "beyond random prompts" if more else "not shown beyond random prompts"
+    yield Claim(verdict, text, found.difference, Unit.POINTS, test=test, holds=more or None, name="beyond random")
+
+
+def _effects(neurons: Neurons, found: EffectBesidePrediction | None) -> Iterator[Claim]:
+    if found is None:
+        return
+    text = f"{found.significant:.1%} of neurons move the right label's margin; by effect and by prediction: Spearman"
+    known = "" if np.isnan(found.corrected) else f"without the rows' noise {number(found.corrected, '.2f')}"
+    figure = unknown(found.spearman, 0.0)
+    yield Claim("effect", text, figure, Unit.NUMBER, n=several(neurons.predictivity[0].size, "neuron"), test=known)
+
+
+def _agreement(neurons: Neurons) -> Iterator[Claim]:
+    if found := stability(neurons):
+        one = found["Spearman"]
+        agree = one.beyond if np.isfinite(one.low) else None
+        verdict = "seeds agree" if agree else "agreement of seeds"
+        seeds = several(neurons.sign.shape[1], "seed")
+        yield Claim(verdict, "rankings of the neurons: Spearman", one, Unit.NUMBER, n=seeds, holds=agree)
+
+
+def _warnings(neurons: Neurons) -> Iterator[Claim]:
+    card = neurons.card
     if card["protocol"] == "split" and card.get("selection") != "half A":
-        text += (
-            " It is not known that these prompts were selected on half A of this dev split alone: if they saw rows "
-            "of half B, predictivities here are too high."
-        )
+        why = "these prompts may have seen rows of half B: predictivities here may be too high"
+        yield Claim("warning", why, holds=None)
     if card["protocol"] == "paper":
-        text += (
-            " Protocol paper: position, sign and score come from one split, so a predictivity is the best of "
-            "many and no estimate for new rows; compare it with its chance band alone."
+        why = (
+            "protocol paper chooses and scores on one split: a predictivity is the best of many, no estimate for new "
+            "rows; compare it with its chance band alone"
         )
-    return text
+        yield Claim("warning", why, holds=None)
 
 
-def _beside_random(neurons: Neurons) -> str:
-    found = beyond_random(neurons, SKILL_PERCENT)
-    if found is None:
-        return " No random prompt was counted: what of this belongs to the prompts is not known."
-    more = (
-        "**They tell more than under random prompts**"
-        if found.difference.low > 0
-        else ("**That they tell more than under random prompts is not shown**")
-    )
-    return (
-        f" Beside {found.prompts} random prompt(s): the top {found.percent:g}% predict "
-        f"{found.tuned.text} of the labels, under random prompts their own top {found.random.text}. {more} "
-        f"({found.difference.points}); {found.beyond:.1%} of neurons tell more than there (q < 0.05), and "
-        f"{found.shared:.0%} of the top are the same (chance {found.chance:.0%})."
-    )
-
-
-def _effects(neurons: Neurons) -> str:
-    found = effect_beside_prediction(neurons, SKILL_PERCENT)
-    if found is None:
-        return ""
-    known = "unknown" if np.isnan(found.corrected) else f"{found.corrected:.2f}"
-    return (
-        f" Effect beside prediction: {found.significant:.1%} of neurons act on the right label's margin beyond "
-        f"chance (family-wise p < 0.05). Rankings by effect and by prediction: Spearman {found.spearman:.2f} "
-        f"(without the rows' noise {known}), {found.shared:.0%} of the top shared (chance {found.chance:.0%}). On "
-        f"half B the top by prediction carries {found.predictive.value:+.3f} of the margin, the top by effect "
-        f"{found.effective.value:+.3f}, an average set {found.predictive.chance:+.3f}."
-    )
-
-
-def _agreement(neurons: Neurons) -> str:
-    found = stability(neurons)
-    if not found:
-        return ""
-    parts = []
-    for what, one in list(found.items())[:2]:
-        interval = f" [{one.low:.2f}, {one.high:.2f}]" if np.isfinite(one.low) else ""
-        parts.append(f"{what} {one.value:.2f}{interval} (chance {one.chance:.2f})")
-    return f" Over seeds: {', '.join(parts)}."
+def _spread(each: NDArray[np.float64], n: int) -> Estimate:
+    """Student's interval over seeds, of one seed Wilson's over its rows."""
+    mean = mean_interval(each, within=(0, 1))
+    return wilson(mean.value * n, n) if len(each) == 1 else mean

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from skillneurons.commands.display import clock
 from skillneurons.commands.environment import environment
 from skillneurons.commands.lifecycle import Command, Connect, Job
+from skillneurons.findings import Claim, Finding, several
 from skillneurons.pretrain.config import PretrainConfig
 from skillneurons.pretrain.curriculum import Curriculum, as_points
 from skillneurons.pretrain.display import PretrainDisplay
@@ -32,16 +33,15 @@ class Models:
 
     plan: PretrainPlan
 
-    def finding(self) -> str:
+    def finding(self) -> Finding:
         """Where each is, and what it does without a prompt."""
         said = []
         for name in self.plan.models:
-            facts = check_model(self.plan.out / name) or {}
-            found = facts.get("final", {}).get("accuracies", [])
-            text = ", ".join(f"{a['task']} {a['accuracy']:.1%}" for a in found)
-            loss = facts["final"]["text_loss"]
-            said.append(f"{name}: {self.plan.out / name}; held-out text {loss:.3f} nats; no prompt: {text}")
-        return "\n".join(said)
+            final = (check_model(self.plan.out / name) or {}).get("final", {})
+            text = ", ".join(f"{a['task']} {a['accuracy']:.1%}" for a in final.get("accuracies", []))
+            loss = f"held-out text {final['text_loss']:.3f} nats" if final else "no measurements"
+            said.append(Claim(name, f"in {self.plan.out / name}; {loss}; accuracy without a prompt: {text}"))
+        return Finding(f"{self.plan.title}: {several(len(said), 'model')} trained.", said)
 
     def rich_table(self) -> None:
         """None."""
@@ -84,8 +84,9 @@ class Pretrain(Command[PretrainPlan, Models]):
     def work(self, plan: PretrainPlan, job: Job) -> Models:
         job.run.yaml(plan.recipe.model_dump(mode="json"), "recipe.yaml")
         job.run.tags({CHILDREN: ",".join(_train_all(plan, job))})
-        job.run.note(f"Made {plan.title}; each child run holds one as its artifact `{MODEL}`, with its card.")
-        return Models(plan)
+        made = Models(plan)
+        job.run.finding(made.finding(), f"Each child run holds one as its artifact `{MODEL}`, with its card.")
+        return made
 
 
 def _train_all(plan: PretrainPlan, job: Job) -> list[str]:

@@ -1,6 +1,6 @@
 """`robustness`: adversarial accuracy, what becomes of the skill neurons, and whether attacks work through them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from skillneurons.commands.estimate import forward_seconds
 from skillneurons.commands.lifecycle import Command, Connect, Job, Said
 from skillneurons.data.splits import Split
 from skillneurons.errors import InputError
+from skillneurons.findings import Finding
 from skillneurons.robustness.config import RobustnessConfig
 from skillneurons.robustness.figures import Point, comparison
 from skillneurons.robustness.measure import PromptedModel, SetMeasured
@@ -27,7 +28,7 @@ from skillneurons.stats.neuron_tests import spearman
 from skillneurons.stats.power import SPREADS, smallest_by_rank, told
 from skillneurons.stats.skill_test import skill
 from skillneurons.tracking.registry import fetch, fetch_neurons
-from skillneurons.tracking.runs import FINDING, SAME_AS, Run, Tracking
+from skillneurons.tracking.runs import SAME_AS, Run, Tracking
 
 SUMMARY, COMPARED = "summary.json", "comparison.json"
 
@@ -47,16 +48,9 @@ class Robustness(Command[RobustnessPlan, RobustnessReport | Said]):
 
     def dry_run(self, plan: RobustnessPlan) -> str:
         """What the command would do and about what it would cost."""
-        c, prompts = plan.config, len(plan.prompts)
-        sets = len(plan.rates) * (1 + c.random_sets) + 1
-        tokens = rows = 0.0
-        for attacked in plan.attacked:
-            each = float(attacked.rows.encode(plan.info).lengths.float().mean()) + plan.prompts[0].length
-            pairs = len(attacked.places) if attacked.restorable else 0
-            n = prompts * (len(attacked.pairs.adversarial) * (2 + sets) + 2 * pairs * sets * len(plan.neurons))
-            own = prompts * len(plan.own.split) * sets
-            rows += n + own
-            tokens += (n + own) * each
+        c, prompts, sets = plan.config, len(plan.prompts), _sets(plan)
+        found = list(_readings(plan))
+        rows, tokens = sum(n for n, _ in found), sum(n * each for n, each in found)
         names = ", ".join(f"{one.name} {len(one.pairs.adversarial)} rows" for one in plan.attacked)
         sites = ", ".join(one.card["site"] for one in plan.neurons)
         power = [_power(plan, len(one.places)) for one in plan.attacked if one.restorable][:1]
@@ -78,13 +72,27 @@ class Robustness(Command[RobustnessPlan, RobustnessReport | Said]):
         said = Said.by(tracking, run_id)
         if plan.others:
             run = Run(tracking.client, run_id)
-            _compare(run, tracking.table(run_id, SUMMARY), plan.others, said.text)
+            _compare(run, tracking.table(run_id, SUMMARY), plan.others, said.found)
         return said
 
     def work(self, plan: RobustnessPlan, job: Job) -> RobustnessReport:
         report, measured = _measure(plan, job)
         _record(plan, job, report, measured)
         return report
+
+
+def _sets(plan: RobustnessPlan) -> int:
+    return len(plan.rates) * (1 + plan.config.random_sets) + 1
+
+
+def _readings(plan: RobustnessPlan) -> Iterator[tuple[float, float]]:
+    """Of each adversarial set: rows read at most, and tokens of one."""
+    prompts, sets = len(plan.prompts), _sets(plan)
+    for attacked in plan.attacked:
+        each = float(attacked.rows.encode(plan.info).lengths.float().mean()) + plan.prompts[0].length
+        pairs = len(attacked.places) if attacked.restorable else 0
+        n = prompts * (len(attacked.pairs.adversarial) * (2 + sets) + 2 * pairs * sets * len(plan.neurons))
+        yield float(n + prompts * len(plan.own.split) * sets), each
 
 
 def compared(tracking: Tracking, references: str | None) -> tuple[pd.DataFrame, ...]:
@@ -103,11 +111,12 @@ def compared(tracking: Tracking, references: str | None) -> tuple[pd.DataFrame, 
 def _measure(plan: RobustnessPlan, job: Job) -> tuple[RobustnessReport, list[SetMeasured]]:
     backbone = loading.load(plan.info, device=job.accelerator.device, dtype=torch.float32)
     model = PromptedModel(plan, backbone, job.say)
-    scores = model.scores(plan.own, model.own)
+    with job.reading(backbone.model, f"{plan.title}: attacks", sum(rows for rows, _ in _readings(plan))):
+        scores = model.scores(plan.own, model.own)
+        job.say(f"{plan.title}: clean test read, {len(plan.own.split)} rows")
+        measured = [model.measure(attacked) for attacked in plan.attacked]
     predictions, labels = scores.argmax(-1), plan.own.split.labels
     own = share(predictions == labels)
-    job.say(f"{plan.title}: clean test read, {len(plan.own.split)} rows")
-    measured = [model.measure(attacked) for attacked in plan.attacked]
     c = plan.config
     facts_of = (plan.primary, plan.neurons, c.seed, c.margin / 100, c.ranking_by)
     sets = [SetReport(one, *facts_of) for one in measured]
@@ -125,21 +134,20 @@ def _record(plan: RobustnessPlan, job: Job, report: RobustnessReport, measured: 
     tables, finding = report.tables(), report.finding()
     for path, frame in tables.items():
         run.table(frame, path)
-    run.note(finding)
+    run.finding(finding)
     run.signatures(report.signatures)
     if plan.others:
         _compare(run, tables[SUMMARY], plan.others, finding)
 
 
-def _compare(run: Run, own: pd.DataFrame, others: Sequence[pd.DataFrame], finding: str) -> None:
+def _compare(run: Run, own: pd.DataFrame, others: Sequence[pd.DataFrame], finding: Finding) -> None:
     """Put other runs beside this one: table, picture and a sentence, in place of an older comparison."""
     # a run that is named twice, or names itself, is one point all the same
     frame = pd.concat([own, *others], ignore_index=True).drop_duplicates(ignore_index=True)
     said = _relation(frame)
     run.table(frame, COMPARED)
     run.figure(comparison([_point(row) for row in frame.to_dict("records")], said), "figures/comparison.png")
-    run.tags({FINDING: finding})
-    run.note(f"{finding}\n\n**Comparison** of {len(frame)} backbones and sets: {said}.")
+    run.finding(finding, f"**Comparison** of {len(frame)} backbones and sets: {said}.")
 
 
 def _predictions(plan: RobustnessPlan, one: SetMeasured) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """What a finished robustness command says: tables, metrics, pictures, the finding in words."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import pandas as pd
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from skillneurons.commands.signatures import Signature
+from skillneurons.findings import Claim, Finding, joined, p_text
 from skillneurons.neurons.selection import top_neurons
 from skillneurons.plots.style import DosePanel, suppression_curves
 from skillneurons.robustness import tables
@@ -46,14 +47,45 @@ class RobustnessReport:
     own: tuple[Ranged, int, float, Skill]
     sets: Sequence[SetReport]
 
-    def finding(self) -> str:
-        """What was found, in words, chance included."""
-        share, n, majority, known = self.own
-        told = "" if known.shown else " **No skill is shown there that an attack could take.**"
-        head = (
-            f"**{self.title}**: on clean test {share.text} (n={n}, majority rate {majority:.1%}; {known.said}).{told}"
+    def finding(self) -> Finding:
+        """What was found, chance included."""
+        own = [] if self.own[-1].shown else [self._clean()]
+        sets = joined(one.claims() for one in self.sets)
+        return Finding(self._headline(), [*own, *sets, *([] if own else [self._clean()])])
+
+    def _headline(self) -> str:
+        if not self.own[-1].shown:
+            return f"{self.title}: no skill is shown on clean text that an attack could take."
+        first = self.sets[0]
+        if len(self.sets) > 1:
+            costs = sum(one.costs is True for one in self.sets)
+            through = sum(any(claim.holds for claim in one.causal[:2]) for one in self.sets)
+            head = f"{self.title}: attacks cost accuracy on {costs} of {len(self.sets)} sets"
+            return f"{head}; shown to work through the skill neurons on {through}."
+        pair = first.whole.pair
+        if pair is None or not first.costs:
+            return f"{self.title}: no cost of the attack is shown on {first.name}."
+        cost = f"{self.title}: the attack {first.name} costs {100 * pair.difference.value:.0f} points"
+        if not first.causal:
+            return f"{cost}; causes were not asked."
+        holds = [claim.holds for claim in first.causal[:2]]
+        if True in holds:
+            return f"{cost}, in part through the skill neurons."
+        return (
+            f"{cost}, {'not through' if holds == [False, False] else 'not shown to work through'} the skill neurons."
         )
-        return "\n\n".join([head, *(one.finding() for one in self.sets)])
+
+    def _clean(self) -> Claim:
+        share, n, majority, known = self.own
+        return Claim(
+            "skill" if known.shown else "no skill shown",
+            "clean test, accuracy",
+            replace(share, chance=majority),
+            chance="majority rate",
+            n=f"{n:,} rows",
+            test=f"by balanced accuracy, {p_text(known.p_value)}",
+            holds=known.shown or None,
+        )
 
     @property
     def signatures(self) -> list[Signature]:

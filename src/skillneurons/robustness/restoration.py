@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from skillneurons.findings import Claim, Unit, p_text
 from skillneurons.stats.cluster_bootstrap import Clusters, mean_interval, ratio_interval
 from skillneurons.stats.control_sets import Contrast, contrast, corrected
 from skillneurons.stats.intervals import Estimate, Ranged
@@ -204,10 +205,18 @@ def rival(
     )
 
 
+class Judgement(Enum):
+    """Of one direction: an effect that counts, none that counts, or neither can be told."""
+
+    SHOWN = auto()
+    ABSENT = auto()
+    OPEN = auto()
+
+
 def verdict(
     both: Mapping[Direction, Sequence[Restored]], rivals: Sequence[Rival], pair: PairedAccuracy, margin: float
-) -> list[str]:
-    """What the skill neurons are to the attack, one claim a line; the first is the verdict.
+) -> list[Claim]:
+    """What the skill neurons are to the attack: sufficient, then necessary, then which readings are not excluded.
 
     Args:
         both: judged, both directions.
@@ -217,57 +226,60 @@ def verdict(
     """
     loss = pair.difference
     if not loss.low > 0:
+        text = "these rows show no harm that could be undone; clean minus adversarial accuracy"
         return [
-            f"**Nothing to restore**: clean minus adversarial accuracy is {loss.points}, so these rows show no harm "
-            "that could be undone."
+            Claim(
+                "nothing to restore",
+                text,
+                loss,
+                Unit.POINTS,
+                n=f"{pair.n:,} pairs",
+                holds=False,
+                name=_NAMES["restore"],
+            )
         ]
     lines = {direction: next(one for one in both[direction] if one.primary) for direction in DIRECTIONS}
     found = {direction: _judgement(one, pair, margin) for direction, one in lines.items()}
-    percent, n = lines["restore"].percent, lines["restore"].n
     if Judgement.SHOWN not in found.values() and Judgement.OPEN in found.values():
-        head = "**Cannot tell** whether the attack works through the skill neurons"
-    else:
-        words = [_word(name, found[way], lines[way]) for way, name in _NAMES.items()]
-        head = f"**The skill neurons are {' and '.join(words)}** beyond random neurons"
-    room = max(_room(one, pair) for one in lines.values())
-    return [
-        f"{head} (top {percent:g}%, n={n} pairs).",
-        *(f"{_WAYS[direction]} {compared(one)}." for direction, one in lines.items()),
-        f"A difference from random neurons counts from {100 * margin:g} points of accuracy on; with these rows and "
-        f"sets it may be as large as {100 * room:.1f}.",
-        *(_readings(rivals) if found["restore"] is Judgement.SHOWN else []),
-    ]
+        found = dict.fromkeys(found, Judgement.OPEN)
+    claims = [_claim(way, found[way], lines[way], pair, margin) for way in DIRECTIONS]
+    return [*claims, *(_readings(rivals) if found["restore"] is Judgement.SHOWN else [])]
 
 
-def compared(one: Restored) -> str:
-    """One percentage beside its random sets."""
-    text = f"{_of_way(one.margin_returned)} of the margin, {_of_way(one.returned)} of the accuracy"
-    a, m = one.against, one.margin_against
-    if a is None or m is None:
-        return text
-    low, high = sorted((m.control.lowest, m.control.highest))
-    return (
-        f"{text}; the margin moves by {one.margin.value:+.2f} [{one.margin.low:+.2f}, {one.margin.high:+.2f}], with "
-        f"random sets by {m.control.value:+.2f} (from {low:+.2f} to {high:+.2f}, {m.sets} sets), rank p "
-        f"{m.rank_p:.2g} (Holm {m.holm_p:.2g}); accuracy {one.start.value:.1%} to {one.patched.value:.1%}, {a.told}"
+def _claim(way: Direction, judgement: Judgement, one: Restored, pair: PairedAccuracy, margin: float) -> Claim:
+    m, moved = one.margin_against, one.margin.value
+    assert m is not None
+    name = _NAMES[way]
+    words = {
+        Judgement.SHOWN: (name, True),
+        Judgement.ABSENT: (f"not {name}", False),
+        Judgement.OPEN: (f"cannot tell whether {name}", None),
+    }
+    word, holds = words[judgement]
+    # what random sets move, as the same share
+    random = m.control.value * one.margin_returned.value / moved if moved else np.nan
+    why = f"; up to {100 * _room(one, pair):.1f} points of accuracy not excluded, {100 * margin:g} count as none"
+    told = f"{_WAYS[way]} the top {one.percent:g}% move accuracy {one.start.value:.1%} to {one.patched.value:.1%}"
+    share = "the margin by an unknown share" if np.isnan(one.margin_returned.value) else "the margin by"
+    return Claim(
+        word,
+        f"{told}, {share}",
+        replace(one.margin_returned, chance=float(random)),
+        chance="random neurons",
+        n=f"{one.n:,} pairs",
+        test=f"{p_text(m.holm_p)} by rank of {m.sets}, Holm{why if judgement is Judgement.OPEN else ''}",
+        holds=holds,
+        name=name,
     )
 
 
 _WAYS: dict[Direction, str] = {
-    "restore": "Clean activations in the adversarial text return",
-    "corrupt": "Adversarial activations in the clean text take",
+    "restore": "clean activations in the adversarial text:",
+    "corrupt": "adversarial activations in the clean text:",
 }
 
 
 _NAMES: dict[Direction, str] = {"restore": "sufficient", "corrupt": "necessary"}
-
-
-class Judgement(Enum):
-    """Of one direction: an effect that counts, none that counts, or neither can be told."""
-
-    SHOWN = auto()
-    ABSENT = auto()
-    OPEN = auto()
 
 
 def _room(one: Restored, pair: PairedAccuracy) -> float:
@@ -292,34 +304,22 @@ def _judgement(one: Restored, pair: PairedAccuracy, margin: float) -> Judgement:
     return Judgement.SHOWN if shown else Judgement.OPEN
 
 
-def _word(name: str, judgement: Judgement, one: Restored) -> str:
-    if judgement is Judgement.SHOWN:
-        return f"{name} for {_of_way(one.margin_returned)} of the margin"
-    return f"not {name}" if judgement is Judgement.ABSENT else f"perhaps {name} (cannot tell)"
-
-
-def _readings(rivals: Sequence[Rival]) -> list[str]:
+def _readings(rivals: Sequence[Rival]) -> list[Claim]:
     """Of what they are sufficient, and which other readings are not excluded."""
     donors = {one.donor: one for one in rivals if one.what == SKILL}
     found = []
     if {Donor.SAME, Donor.OTHER} <= donors.keys():
         same, other = donors[Donor.SAME], donors[Donor.OTHER]
-        what = (
-            "They carry this text's own state: its original does more than another text of the same label"
-            if same.less.low > 0
-            else "A label is written in, as far as can be told, not this text's own state"
-        )
-        found.append(
-            f"{what}; of the margin, from another text of the same label {_of_way(same.margin_returned)}, of the "
-            f"other label {_of_way(other.margin_returned)}."
-        )
+        own = same.less.low > 0
+        word = "this text's own state" if own else "a label written in, as far as can be told"
+        text = f"another text of the other label returns {_of_way(other.margin_returned)} of the margin, of the same"
+        found.append(Claim(word, text, replace(same.margin_returned, chance=None), holds=own or None))
     others = [one for one in rivals if one.what != SKILL and one.donor is Donor.OWN]
-    as_much = [f"{one.what} ({_of_way(one.margin_returned)})" for one in others if not one.less.low > 0]
-    less = [f"{one.what} ({_of_way(one.margin_returned)})" for one in others if one.less.low > 0]
-    if as_much:
-        found.append(f"Not told apart from rivals, which return as much within the interval: {'; '.join(as_much)}.")
-    if less:
-        found.append(f"More than rivals: {'; '.join(less)}.")
+    for word, holds in (("not told apart from rivals", None), ("more than rivals", True)):
+        chosen = [one for one in others if bool(one.less.low > 0) is bool(holds)]
+        if chosen:
+            text = "; ".join(f"{one.what} {_of_way(one.margin_returned)}" for one in chosen)
+            found.append(Claim(word, f"share of the margin: {text}", holds=holds))
     return found
 
 

@@ -1,15 +1,15 @@
 """One adversarial set as measured: its groups of rows, its pairs, and the finding in words."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isnan, nan
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skillneurons.findings import Claim, Unit, number, p_text, several
 from skillneurons.neurons.scores import Neurons, RankingBy
-from skillneurons.robustness.ceiling import Ceiling
 from skillneurons.robustness.consistency import ALL_ROWS, SPEARMAN
 from skillneurons.robustness.figures import Point
 from skillneurons.robustness.measure import SetMeasured, SiteMeasured
@@ -100,17 +100,26 @@ class SetReport:
         corrected = holm([pair.p_value for pair in each])
         return [(pair, float(p)) for pair, p in zip(each, corrected, strict=True)]
 
-    def finding(self) -> str:
-        """What was found on this set, in words: a headline, then one claim a line."""
-        claims = [
-            *self._causal(),
-            *self._pairs(),
-            self._consistency(),
-            self._agreement(),
-            *self._shift(),
-            *self._needs(),
-        ]
-        return "\n- ".join([self._accuracy(), *claims])
+    def claims(self) -> list[Claim]:
+        """What was found on this set, the weightiest first."""
+        first = [*self._cost(), *self.causal, self._consistency(), self._agreement()]
+        return [*first, self._accuracy(), *self._success(), *self._shift(), *self._needs(), *self._by_kind()]
+
+    @cached_property
+    def costs(self) -> bool | None:
+        """Whether the attack costs accuracy; None where it cannot be told."""
+        pair = self.whole.pair
+        if pair is None or self.measured.attacked.pairs.flips:
+            return None
+        return (passes(pair.p_value) and pair.difference.value > 0) or None
+
+    @cached_property
+    def causal(self) -> list[Claim]:
+        """What the skill neurons are to the attack; nothing where none was asked."""
+        if self.main.restored and self.whole.pair is not None:
+            found = verdict(self.main.restored, self.main.rivals, self.whole.pair, self.margin)
+            return [replace(one, text=f"{self.name}: {one.text}") for one in found]
+        return []
 
     def point(self, backbone: str) -> Point:
         """For the comparison: the clean version of the same rows where there is one."""
@@ -150,102 +159,110 @@ class SetReport:
         chosen = list(prompts)
         return compare(before[chosen], self.correct[chosen][:, rows], clusters, 2, attacked.pairs.flips)
 
-    def _accuracy(self) -> str:
-        rows, prompts = self.whole, len(self.correct)
-        text = (
-            f"**{self.name}**: {prompts} prompt{'s are' if prompts > 1 else ' is'} right on {rows.accuracy.text} "
-            f"of {rows.n} rows (majority rate {rows.majority:.1%}): {rows.standing} ({rows.known.said})."
+    def _accuracy(self) -> Claim:
+        rows = self.whole
+        return Claim(
+            rows.standing,
+            f"{self.name}, {several(len(self.correct), 'prompt')}: accuracy",
+            replace(rows.accuracy, chance=rows.majority),
+            chance="majority rate",
+            n=f"{rows.n:,} rows",
+            test=f"by balanced accuracy, {p_text(rows.known.p_value)}",
+            holds=rows.known.shown or None,
         )
-        if rows.pair is None and self.before is not None:
-            text += f" On the originals, which are not paired with them: {self.unpaired().text}."
-        return text
 
-    def _pairs(self) -> Iterator[str]:
+    def _cost(self) -> Iterator[Claim]:
+        """What the change costs, on the rows with an original."""
         pair = self.whole.pair
         if pair is None:
-            yield "No row is paired with its original, so nothing is said of what the change costs, nor of causes."
+            if self.before is not None:
+                text = f"{self.name}: no row is paired with its original; originals are right on"
+                yield Claim("cost not known", text, self.unpaired())
+            else:
+                yield Claim("cost not known", f"{self.name}: no row has its original; nothing is said of causes")
             return
-        test = "exact McNemar" if pair.exact else "sign flips of whole originals"
-        head = (
-            f"On the {pair.n} rows with an original ({pair.originals} different ones): clean {pair.clean.text}, "
-            f"changed {pair.changed.text}, difference {pair.difference.points} ({test}, p {pair.p_value:.2g})"
+        test = f"{'exact McNemar' if pair.exact else 'sign flips of whole originals'}, {p_text(pair.p_value)}"
+        n = f"{pair.n:,} pairs of {several(pair.originals, 'original')}"
+        text = f"{self.name}: clean {pair.clean.value:.1%}, changed {pair.changed.value:.1%}, lost"
+        word = "costs accuracy" if self.costs else "no cost shown"
+        if self.measured.attacked.pairs.flips:
+            text = text.replace(": ", ": the change turns labels, so nothing is restored; ", 1)
+            word = "contrast"
+        yield Claim(
+            word,
+            text,
+            replace(pair.difference, chance=None),
+            Unit.POINTS,
+            n=n,
+            test=test,
+            holds=self.costs,
+            name="cost",
         )
         if self.measured.same_text:
-            yield f"{self.measured.same_text} pairs are the same after cutting to the text length."
+            text = f"{self.name}: {self.measured.same_text} pairs are the same after cutting to the text length"
+            yield Claim("warning", text)
+
+    def _success(self) -> Iterator[Claim]:
+        pair = self.whole.pair
+        if pair is None:
+            return
         if self.measured.attacked.pairs.flips:
-            yield f"{head}; both right: {pair.both.text} (a coin: {pair.both.chance:.0%}). The change turns labels."
+            yield Claim(
+                "both right", f"{self.name}: both versions", pair.both, chance="a coin", n=f"{pair.n:,} pairs"
+            )
             return
         worse = sum(passes(p) and one.difference.value > 0 for one, p in self.by_prompt)
-        yield (
-            f"{head}; worse for {worse} of {len(self.by_prompt)} prompts (Holm over prompts). Attack success among "
-            f"rows right before: {pair.success.text} (a coin: {pair.success.chance:.0%})."
-        )
+        text = f"{self.name}: rows right before and wrong after"
+        test = f"worse for {worse} of {several(len(self.by_prompt), 'prompt')}, Holm"
+        yield Claim("attack success", text, pair.success, chance="a coin", n=f"{pair.right:,.0f} rows", test=test)
 
-    def _consistency(self) -> str:
+    def _consistency(self) -> Claim:
         held, rate = self.main.consistency, self.primary
         ours, gap = held.skill[rate], held.difference[rate]
-        still = passes(ours.holm_p)
-        told = (
-            "still tell the label" if still else f"do not tell the label beyond chance (up to {ours.null_high:.1%})"
-        )
-        better = passes(gap.holm_p)
+        still, better = passes(ours.holm_p), passes(gap.holm_p)
         beside = "more than random neurons" if better else "not shown to do so more than random neurons"
-        where = f"the clean top {rate:g}% of the site {self.main.site}"
-        return (
-            f"Skill neurons ({where}) {told}: predictivity {ours.estimate.text} (chance {ours.null_low:.1%} to "
-            f"{ours.null_high:.1%}, Holm p {ours.holm_p:.2g}); {beside} ({gap.estimate.points}, Holm p "
-            f"{gap.holm_p:.2g})."
+        band = f"by chance {ours.null_low:.1%} to {ours.null_high:.1%}, Holm {p_text(ours.holm_p)}; {beside}"
+        text = f"{self.name}: the clean top {rate:g}% (site {self.main.site}) on adversarial text, predictivity"
+        word = "neurons still tell the label" if still else "neurons not shown to tell the label"
+        return Claim(
+            word, text, replace(ours.estimate, chance=None), n=f"{ours.n:,} rows", test=band, holds=still or None
         )
 
-    def _agreement(self) -> str:
+    def _agreement(self) -> Claim:
         """Of clean and adversarial rankings, beside what as many clean rows would give."""
-        held = self.main.consistency
-        shared, whole = held.overlap[self.primary], held.agreement
-        known = "unknown" if isnan(whole.corrected) else f"{whole.corrected:.2f}"
-        lost = whole.lost
-        if lost is None:
-            told = "**Cannot tell** whether rankings are inconsistent: too few clean test rows for a ceiling"
-        elif lost:
-            told = "**Inconsistent**: clean and adversarial rankings agree less than as many clean rows would give"
+        whole = self.main.consistency.agreement
+        words = {None: "cannot tell whether inconsistent", True: "inconsistent", False: "no inconsistency shown"}
+        ceiling = whole.ceiling
+        text = f"{self.name}: clean and adversarial rankings of neurons, Spearman"
+        if isnan(ceiling.value):
+            test = "too few clean test rows for a ceiling"
         else:
-            told = "No inconsistency beyond what so few rows give by themselves"
-        return (
-            f"{told}: Spearman {whole.estimate.value:.2f}, ceiling {_ceiling(whole.ceiling, '.2f')}, permuted labels "
-            f"{whole.null_low:.2f} to {whole.null_high:.2f}, without the rows' noise {known}; overlap "
-            f"of the top {self.primary:g}% {shared.estimate.value:.1%}, ceiling {_ceiling(shared.ceiling, '.1%')}, "
-            f"by chance {shared.estimate.chance:.1%}.{self._by_kind()}"
-        )
+            # of a normal tail: no digits beyond
+            test = f"as many clean rows give {number(ceiling.value, '.2f')}, {p_text(ceiling.p_value)}"
+        figure = replace(whole.estimate, chance=None)
+        return Claim(words[whole.lost], text, figure, Unit.NUMBER, n=f"{whole.n:,} rows", test=test, holds=whole.lost)
 
-    def _by_kind(self) -> str:
+    def _by_kind(self) -> Iterator[Claim]:
         """On which kinds of attack the rankings agree less than few rows explain."""
         lines = [line for line in self.main.consistency.kinds if line.measure == SPEARMAN]
-        told = [
-            f"{name}: {', '.join(kinds)}"
-            for name, lost in (("below the ceiling", True), ("not shown below it", False), ("no ceiling", None))
-            if (kinds := [f"{line.group} (n={line.n})" for line in lines if line.lost is lost])
-        ]
-        return f" By kind of attack (Holm over kinds) {'; '.join(told)}." if told else ""
+        for word, lost in (("inconsistent", True), ("no inconsistency shown", False), ("no ceiling", None)):
+            if kinds := [f"{line.group} (n={line.n})" for line in lines if line.lost is lost]:
+                text = f"{self.name}, by kind of attack: {', '.join(kinds)}"
+                yield Claim(word, text, test="Holm over kinds" if lost is not None else "", holds=lost)
 
-    def _shift(self) -> Iterator[str]:
+    def _shift(self) -> Iterator[Claim]:
         layers = self.main.shift.get(self.primary, [])
         if not layers:
             return
         more = ", ".join(str(layer) for layer, _, p in layers if passes(p))
-        said = f"they move more than random ones in layer {more}" if more else "that they move more is not shown"
-        yield f"Under attack {said} (rank among random sets, Holm over layers)."
+        text = f"{self.name}: activations of the top {self.primary:g}% under attack beside random neurons"
+        word = f"move more in layer {more}" if more else "not shown to move more"
+        yield Claim(word, text, test="by rank, Holm over layers", holds=bool(more) or None)
 
-    def _causal(self) -> Iterator[str]:
-        if self.main.restored and self.whole.pair is not None:
-            first, *others = verdict(self.main.restored, self.main.rivals, self.whole.pair, self.margin)
-            by = "" if self.ranking_by == "predictivity" else f", neurons by {self.ranking_by}"
-            yield f"Primary claim, site {self.main.site}{by}: {first}"
-            yield from others
-        elif self.measured.attacked.pairs.flips:
-            yield "Nothing is restored: the change turns the label."
-
-    def _needs(self) -> Iterator[str]:
+    def _needs(self) -> Iterator[Claim]:
         for one in self.suppressions:
-            yield f"Secondary: {one.what}: {needed(False, one.effects, self.margin)}"
+            found = needed(False, one.effects, self.margin)
+            yield replace(found, text=f"{self.name}: {one.what[0].lower()}{one.what[1:]}: {found.text}")
 
     @cached_property
     def suppressions(self) -> tuple["Suppressed", ...]:
@@ -265,10 +282,3 @@ class Suppressed:
 
     what: str
     effects: Sequence[Effect]
-
-
-def _ceiling(found: Ceiling, form: str) -> str:
-    if isnan(found.value):
-        return "unknown"
-    p = "below 0.0001" if found.p_value < 1e-4 else f"{found.p_value:.2g}"  # of a normal tail: no digits beyond
-    return f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}}, p {p})"

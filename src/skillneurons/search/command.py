@@ -75,7 +75,7 @@ class Search(EntryPoint[SearchPlan]):
         except ChildProcessError as error:
             print(f"skillneurons: {error}", file=sys.stderr)
             return 1
-        self.announce(Outcome(run_id, False, Said.by(tracking, run_id)), tracking, console)
+        self.announce(plan, Outcome(run_id, False, Said.by(tracking, run_id)), tracking, console)
         return 0
 
 

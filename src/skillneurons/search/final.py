@@ -17,7 +17,7 @@ from skillneurons.search.space import RATE
 from skillneurons.search.study import TRIAL_RUN, SharedStudy
 from skillneurons.stats.mcnemar import mcnemar_exact
 from skillneurons.tracking.registry import registered_name, set_champion
-from skillneurons.tracking.runs import CHILDREN, FINDING, Run, Tracking
+from skillneurons.tracking.runs import CHILDREN, Run, Tracking
 from skillneurons.tune.command import COMMAND as TUNE
 from skillneurons.tune.report import SeedResult, Summary
 
@@ -49,8 +49,8 @@ def judge_study(plan: SearchPlan, study: SharedStudy, tracking: Tracking, run: R
     run.metrics(verdict.metrics)
     if pairs:
         run.table(verdict.table(), "comparison.json")
-    run.tags({CHILDREN: ",".join(result.run_id for result in won.results), FINDING: verdict.finding()})
-    run.note(_note(verdict, ledger, dev))
+    run.tags({CHILDREN: ",".join(result.run_id for result in won.results)})
+    run.finding(verdict.finding(), _best_trials(ledger, dev))
     return verdict
 
 
@@ -107,10 +107,10 @@ def _record_trials(plan: SearchPlan, ledger: Ledger, run: Run) -> None:
     run.text("\n".join([head, *pages]), INTERACTIVE)
 
 
-def _note(verdict: Verdict, ledger: Ledger, dev: Split) -> str:
+def _best_trials(ledger: Ledger, dev: Split) -> str:
     table = trials_table(ledger, dev).sort_values("dev_accuracy", ascending=False).head(5)
     lines = ["| trial | state | dev accuracy | 95% interval |", "|---|---|---|---|"]
     for _, row in table.iterrows():
         interval = f"[{row['dev_low']:.1%}, {row['dev_high']:.1%}]"
         lines.append(f"| {row['trial']} | {row['state']} | {row['dev_accuracy']:.1%} | {interval} |")
-    return f"{verdict.finding()}\n\n" + "\n".join(lines)
+    return "\n".join(lines)

@@ -1,7 +1,7 @@
 """What a finished search says: the table of trials, the comparison on test, the finding in words."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
 from skillneurons.data.splits import Split
+from skillneurons.findings import Claim, Finding, Unit, p_text, several
 from skillneurons.search.figures import Tried
 from skillneurons.search.ledger import Ledger, origin
 from skillneurons.search.space import Params
@@ -123,50 +124,54 @@ class Verdict:
             table.add_row(str(pair.seed), *(cell.replace(" [", " \\[") for cell in cells))
         return table
 
-    def finding(self) -> str:
-        """What was found, in words, also where nothing was."""
-        return " ".join([self._search(), self._test(), f"**{self.verdict()}**"])
+    def finding(self) -> Finding:
+        """What was found, also where nothing was."""
+        return Finding(f"{self.title}: {self.verdict()}", [*self._on_test(), *self._on_dev()])
 
     def verdict(self) -> str:
-        """The last sentence."""
+        """In one sentence."""
         if not self.pairs:
-            return "The search found nothing better on dev than the first trial's settings."
+            return "the search found nothing better on dev than the first trial's settings."
         seeds = len(self.pairs)
         if self.better and self.worse:
-            return f"On test the seeds disagree: better for {self.better} of {seeds}, worse for {self.worse}."
+            return f"on test the seeds disagree: better for {self.better} of {seeds}, worse for {self.worse}."
         if self.better or self.worse:
             word, count = ("better", self.better) if self.better else ("worse", self.worse)
-            return f"On test the searched settings are {word} than the first trial's, for {count} of {seeds} seeds."
-        return "On test there is no difference to the first trial's settings beyond chance."
+            return f"on test the searched settings are {word} than the first trial's, for {count} of {seeds} seeds."
+        return "on test no difference to the first trial's settings is shown."
 
-    def _search(self) -> str:
-        of = f"{self.complete + self.pruned} configurations, {self.complete} tuned to the end, {self.pruned} pruned"
-        text = (
-            f"**{self.title}**: of {of}, trial {self.winner.number} is best on dev with {self.winner.dev.text} "
-            f"(n={self.dev_n}, majority rate {self.dev_majority:.1%}; selected on dev, which flatters it): "
-            f"{described(self.winner.params)}."
-        )
+    def _on_test(self) -> Iterator[Claim]:
+        """The winner, tuned anew and looked at once."""
+        test, values = self.winner_test[0], [one.value for one in self.winner_test]
+        mean = mean_interval(values, within=(0, 1)) if len(values) > 1 else test
+        text = f"trial {self.winner.number} tuned anew for {several(len(values), 'seed')}: accuracy on test"
+        above = all(one.above_majority for one in self.winner_test)
+        figure, n = Estimate(mean.value, mean.low, mean.high, test.majority), f"{test.n:,} rows"
+        spread = "95% interval over seeds" if len(values) > 1 else ""
+        if self.pairs:
+            first = np.mean([pair.first.value for pair in self.pairs])
+            word = "better" if self.better and not self.worse else "worse" if self.worse and not self.better else ""
+            word = word or ("seeds disagree" if self.better else "no difference shown")
+            how = f"exact McNemar, Holm over seeds: better for {self.better} of {len(self.pairs)}, smallest"
+            how = f"{how} {p_text(min(self.adjusted))}"
+            gap = replace(self._difference(), chance=None)
+            against = f"than the first trial's settings on test, {first:.1%}:"
+            holds = True if word == "better" else False if word == "worse" else None
+            yield Claim(word, against, gap, Unit.POINTS, n=n, test=how, holds=holds)
+        word = "above chance" if above else "not above chance for every seed"
+        yield Claim(word, text, figure, chance="majority rate", n=n, test=spread, holds=above or None)
+
+    def _on_dev(self) -> Iterator[Claim]:
+        """What was tried."""
+        figure = replace(self.winner.dev, chance=self.dev_majority)
+        text = f"trial {self.winner.number} ({described(self.winner.params)}); selected there, so flattered: accuracy"
+        yield Claim("best on dev", text, figure, chance="majority rate", n=f"{self.dev_n:,} rows")
         if self.first is not None and self.first is not self.winner:
-            how = "reached" if self.first.complete else "was pruned at"
-            text += f" The first trial ({described(self.first.params)}) {how} {self.first.value:.1%}."
-        return text
-
-    def _test(self) -> str:
-        test = self.winner_test
-        head = (
-            f"Tuned anew for {len(test)} seed(s) and looked at once on test (n={test[0].n}, majority rate "
-            f"{test[0].majority:.1%}), the winner is right on {np.mean([one.value for one in test]):.1%} of the rows"
-        )
-        if not self.pairs:
-            return f"{head}."
-        gap = self._difference()
-        first = np.mean([pair.first.value for pair in self.pairs])
-        interval = f" (95% interval over seeds [{gap.low:+.1%}, {gap.high:+.1%}])" if len(self.pairs) > 1 else ""
-        return (
-            f"{head}, the first trial's settings on {first:.1%}: a difference of {gap.value:+.1%}{interval}; "
-            f"exact McNemar on the same rows, Holm over seeds: better for {self.better} of {len(self.pairs)}, "
-            f"worse for {self.worse} (smallest p {min(self.adjusted):.2g})."
-        )
+            how = "tuned to the end" if self.first.complete else "pruned"
+            text = f"({described(self.first.params)}), {how}: accuracy on dev"
+            yield Claim("first trial", text, self.first.dev, chance="majority rate")
+        tried = several(self.complete + self.pruned, "configuration")
+        yield Claim("tried", f"{tried}, {self.complete} tuned to the end, {self.pruned} pruned")
 
     def _difference(self) -> Estimate:
         """Mean over seeds with Student's interval; for one seed its own paired interval."""

@@ -116,7 +116,9 @@ def how(plan: SuppressPlan) -> str:
 def _measure_all(plan: SuppressPlan, job: Job) -> list[Measured]:
     job.say(_opening(plan))
     backbone = loading.load(plan.info, device=job.accelerator.device, dtype=torch.float32)
-    return [_measure(plan, subject, backbone, job) for subject in plan.subjects]
+    rows = plan.most_sets * sum(len(one.prompts) * len(one.split) for one in plan.subjects)
+    with job.reading(backbone.model, f"{plan.title}: sets of neurons", rows):
+        return [_measure(plan, subject, backbone, job) for subject in plan.subjects]
 
 
 def _measure(plan: SuppressPlan, subject: EvaluatedTask, backbone: Backbone, job: Job) -> Measured:
@@ -165,7 +167,7 @@ def _record(plan: SuppressPlan, job: Job, measured: list[Measured], report: Supp
         run.table(pd.DataFrame([report.curve.row()]), AREAS)
     if report.rankings:
         run.table(pd.DataFrame([one.row() for one in report.rankings.rates]), RANKINGS)
-    run.note(report.finding())
+    run.finding(report.finding())
     run.table(report.table(), TABLE)
 
 

@@ -1,8 +1,9 @@
 """One task at one rate of suppression, and what several of them say in words."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from skillneurons.findings import Claim, Unit, p_text, several
 from skillneurons.stats.control_sets import Contrast, least_sets
 from skillneurons.stats.intervals import Ranged
 from skillneurons.stats.mcnemar import tango
@@ -71,19 +72,34 @@ class Effect:
         }
 
 
-def finding(title: str, how: str, keep: bool, effects: Sequence[Effect], margin: float) -> str:
-    """What was found, in words, chance included; the own task's effects stand first."""
+def headline(title: str, keep: bool, claim: Claim) -> str:
+    """One sentence with the verdict on the own task."""
+    what = "the skill neurons alone carry the task" if keep else "the model needs its skill neurons"
+    if claim.holds is None:
+        return f"{title}: cannot tell whether {what} more than random ones."
+    if claim.holds:
+        return f"{title}: {what} more than random ones."
+    no = "the skill neurons carry the task no" if keep else "the model needs its skill neurons no"
+    return f"{title}: {no} more than random ones."
+
+
+def claims(keep: bool, effects: Sequence[Effect], margin: float) -> list[Claim]:
+    """What was found, chance included; the own task's effects stand first."""
     first = effects[0]
-    several = first.prompts > 1
-    head = (
-        f"**{title}** ({how}): untouched, {first.prompts} prompt{'s are' if several else ' is'} right on "
-        f"{first.intact.text} of the test rows (n={first.n}, majority rate {first.majority:.1%}; {first.known.said})."
+    untouched = Claim(
+        "skill" if first.known.shown else "no skill shown",
+        f"untouched, {several(first.prompts, 'prompt')}: accuracy",
+        replace(first.intact, chance=first.majority),
+        chance="majority rate",
+        n=f"{first.n:,} test rows",
+        test=f"by balanced accuracy, {p_text(first.known.p_value)}",
+        holds=first.known.shown or None,
     )
-    own = verdict(keep, [effect for effect in effects if effect.own], margin)
-    return " ".join([head, own, *_others(effects)])
+    own = replace(verdict(keep, [effect for effect in effects if effect.own], margin), name="needed")
+    return [own, untouched, *_others(effects)]
 
 
-def verdict(keep: bool, effects: Sequence[Effect], margin: float) -> str:
+def verdict(keep: bool, effects: Sequence[Effect], margin: float) -> Claim:
     """Whether the model needs these neurons, from the own task's effects.
 
     Args:
@@ -94,61 +110,47 @@ def verdict(keep: bool, effects: Sequence[Effect], margin: float) -> str:
     tested = [(effect, effect.against) for effect in effects if effect.against]
     strongest = _strongest([effect for effect, _ in tested])
     if not effects[0].known.shown:
-        return (
-            f"**Cannot tell**: no skill is shown that could be lost ({effects[0].known.said}, by permuted labels). "
-            f"Strongest difference {compared(strongest)}."
-        )
+        return _compared("cannot tell", "no skill is shown that could be lost;", strongest, None)
     if needed := [effect for effect, a in tested if a.significant]:
-        return _needed(keep, needed, len(tested))
+        rates = ", ".join(f"{effect.rate:g}%" for effect in needed)
+        word = "carried by them alone" if keep else "needed"
+        return _compared(word, f"beyond random sets at {rates};", _strongest(needed), True)
     least = least_sets(len(tested))
     if (planned := min(a.planned for _, a in tested)) < least:
-        return (
-            f"**Cannot tell**: {planned} random sets are too few for a test at "
-            f"{len(tested)} rates, which takes {least} (controls={least}). Strongest {compared(strongest)}."
-        )
+        why = f"{planned} random sets are too few for a test at {len(tested)} rates (controls={least} are enough);"
+        return _compared("cannot tell", why, strongest, None)
     # where no answer changes resampling shows no spread, and yet so many rows leave room for some
     still = tango(0, 0, effects[0].n).high
     room = max(still, *(max(abs(a.difference.low), abs(a.difference.high)) for _, a in tested))
-    what = "these neurons alone carry the task" if keep else "the model needs these neurons"
-    more = "better" if keep else "more"
     if room <= margin:
-        return (
-            f"**No difference** from random neurons within {100 * margin:g} points, at any rate: all intervals lie "
-            f"within {100 * room:.1f} points. Strongest {compared(strongest)}."
-        )
-    return (
-        f"**Cannot tell** whether {what} {more} than random ones: strongest {compared(strongest)}. With these rows "
-        f"and sets the difference may be as large as {100 * room:.1f} points; {100 * margin:g} would count as none."
-    )
+        why = f"within {100 * margin:g} points of random sets at any rate (up to {100 * room:.1f});"
+        return _compared("no difference", why, strongest, False)
+    why = f"up to {100 * room:.1f} points are not excluded, {100 * margin:g} would count as none;"
+    return _compared("cannot tell", why, strongest, None)
 
 
-def compared(effect: Effect) -> str:
+def _compared(word: str, why: str, effect: Effect, holds: bool | None) -> Claim:
     """One effect beside its random sets, with all that is needed to judge it."""
     a = effect.against
+    text = f"{why} at {effect.rate:g}% of neurons {effect.skill.value:.1%} right,"
     if a is None:
-        return f"at {effect.rate:g}%: {effect.skill.text}, no random set to draw"
-    return f"at {effect.rate:g}%: {effect.skill.text}, {a.told}"
+        return Claim(word, f"{text} no random set to draw", holds=holds)
+    text += f" with {a.sets} random sets {a.control.value:.1%}:"
+    return Claim(word, text, replace(a.difference, chance=None), Unit.POINTS, test=_rank(a), holds=holds)
 
 
-def _needed(keep: bool, needed: Sequence[Effect], tested: int) -> str:
-    what = "These neurons alone carry the task better than random ones" if keep else "The model needs these neurons"
-    rates = ", ".join(f"{effect.rate:g}%" for effect in needed)
-    return (
-        f"**{what}**: at {rates} ({len(needed)} of {tested} rates) by the rank among random sets (Holm over rates). "
-        f"Strongest {compared(_strongest(needed))}."
-    )
+def _rank(a: Contrast) -> str:
+    return f"{p_text(a.holm_p)} by rank, Holm over rates"
 
 
-def _others(effects: Sequence[Effect]) -> Iterator[str]:
+def _others(effects: Sequence[Effect]) -> Iterator[Claim]:
     """Other tasks under the sets with which the own one changes most."""
     rate = _strongest([effect for effect in effects if effect.own and effect.against]).rate
     for effect in effects:
         if not effect.own and effect.rate == rate:
-            told = "beyond chance too" if effect.against and effect.against.significant else "not beyond chance"
-            yield (
-                f"On {effect.task} (n={effect.n}, majority rate {effect.majority:.1%}, untouched "
-                f"{effect.intact.text}) the same sets {compared(effect)}: {told}."
-            )
+            hit = effect.against is not None and effect.against.significant
+            what = f"{effect.task} (n={effect.n:,}, untouched {effect.intact.value:.1%}) under the same sets:"
+            yield _compared("hit too" if hit else "not shown hit", what, effect, hit or None)
 
 
 def _strongest(effects: Sequence[Effect]) -> Effect:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skillneurons.findings import Claim, Unit, number, p_text
 from skillneurons.neurons.selection import Mask, Ranking, top_neurons
 from skillneurons.neurons.staged_sets import STAGES
 from skillneurons.stats.cluster_bootstrap import Clusters, central, ratio_interval
@@ -149,37 +150,33 @@ class Faithfulness:
         known = {"test/faithfulness/minimal_percent": self.minimal.value} if self.without else {}
         return found | known
 
-    def finding(self, allowed: float) -> str:
-        """What was found, in words.
+    def claims(self, allowed: float) -> list[Claim]:
+        """What both curves say.
 
         Args:
             allowed: a difference of areas within it, as a fraction, counts as none.
         """
-        head = f"Over sizes from {SIZES[0]:g} to {SIZES[-1]:g}% of the neurons"
         if self.small:
             full, empty = self.way
-            return (
-                f"{head}: **cannot tell**; the right label's margin is {full:.2f} untouched and {empty:.2f} with all "
-                f"neurons of the site suppressed, no way that shares could be taken of."
+            why = (
+                f"the right label's margin is {number(full, '.2f')} untouched and {number(empty, '.2f')} with all "
+                "neurons of the site suppressed: no way to take shares of"
             )
-        cpr, cmd, lost = self.cpr, self.cmd, self.lost
-        told = [
-            f"{head}, shares of the right label's margin: {_claim('alone they keep', 'CPR', cpr, self, allowed)}",
-            f"CMD {_told(cmd, self.orders)}",
-            _claim("without them is lost", "area", lost, self, allowed),
-        ]
-        return f"{'; '.join(told)}. {self._minimal()}"
+            return [Claim("cannot tell", why)]
+        kept = _claim("kept alone, share of the margin over sizes (CPR)", self.cpr, self, allowed)
+        lost = _claim("lost without them, share of the margin over sizes", self.lost, self, allowed)
+        return [kept, lost, self._minimal()]
 
-    def _minimal(self) -> str:
+    def _minimal(self) -> Claim:
+        n = f"{self.n:,} rows"
         if self.without is None or self.complement is None:
-            return f"{WHOLE:.0%} of the margin is not kept by up to {SIZES[-1]:g}%."
+            return Claim("no small set", f"{WHOLE:.0%} of the margin is not kept by up to {SIZES[-1]:g}%", n=n)
         low, high = f"{self.minimal.low:g}%", "beyond" if np.isinf(self.minimal.high) else f"{self.minimal.high:g}%"
-        knows = "the rest still tells the label" if self.complement.shown else "no skill is shown that the rest has"
-        return (
-            f"{WHOLE:.0%} of the margin is kept from {self.minimal.value:g}% on [{low}, {high}]; without those "
-            f"the model is right on {self.without.text} (majority rate {self.majority:.1%}): {knows} "
-            f"({self.complement.said})."
-        )
+        word = "the rest still tells the label" if self.complement.shown else "no skill shown in the rest"
+        text = f"{WHOLE:.0%} of the margin is kept from {self.minimal.value:g}% on [{low}, {high}]; without, right on"
+        figure = replace(self.without, chance=self.majority)
+        test = f"by balanced accuracy, {p_text(self.complement.p_value)}"
+        return Claim(word, text, figure, chance="majority rate", n=n, test=test, holds=self.complement.shown or None)
 
 
 def orders_of(ranking: NDArray[np.floating], kind: Ranking, controls: int, seed: int) -> NDArray[np.float64]:
@@ -385,24 +382,17 @@ def _resampled(kept: Floats, span: Floats, rows: Clusters, seed: int) -> Floats:
     return np.concatenate([(weights @ kept.T) / (weights @ span)[:, None] for weights in rows.weights(seed)])
 
 
-def _told(area: Area, orders: int) -> str:
-    value = area.value
-    text = f"{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]"
-    return f"{text} (random orders {value.chance:.2f}, {area.lowest:.2f} to {area.highest:.2f} of {orders})"
-
-
-def _claim(what: str, name: str, area: Area, one: Faithfulness, allowed: float) -> str:
-    """An area beside random orders, with the verdict first."""
+def _claim(what: str, area: Area, one: Faithfulness, allowed: float) -> Claim:
+    """An area beside random orders."""
     against, span = area.against, one.way[0] - one.way[1]
     assert against is not None
     room = max(abs(against.difference.low), abs(against.difference.high)) / abs(span)
+    verdict, holds = "cannot tell whether beyond random orders", None
     if against.significant:
-        verdict = "more than random ones"
+        verdict, holds = "beyond random orders", True
     elif one.planned < least_sets(TESTS):
-        verdict = (
-            f"cannot tell whether more than random ones ({one.planned} orders of {least_sets(TESTS)} that it takes)"
-        )
-    else:
-        verdict = "no more than random ones" if room <= allowed else "cannot tell whether more than random ones"
-    p = f"rank p {against.rank_p:.2g}, Holm {against.holm_p:.2g}"
-    return f"**{what} {verdict}**: {name} {_told(area, one.orders)}, {p}; next best {area.next_best.value:.2f}"
+        verdict = f"cannot tell ({one.planned} random orders of the {least_sets(TESTS)} that it takes)"
+    elif room <= allowed:
+        verdict, holds = "no more than random orders", False
+    test = f"next best neurons {area.next_best.value:.2f}, {p_text(against.holm_p)} by rank of {one.orders}, Holm"
+    return Claim(verdict, f"{what}:", area.value, Unit.NUMBER, "random orders", test=test, holds=holds)

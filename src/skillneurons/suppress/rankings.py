@@ -4,15 +4,16 @@ Shapes: Z rates, S prompts, n rows, C classes, L layers, F FFN width.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skillneurons.findings import Claim, Unit, number, p_text
 from skillneurons.neurons.effect import EffectBesidePrediction
 from skillneurons.neurons.selection import Mask
 from skillneurons.stats.cluster_bootstrap import Clusters
-from skillneurons.stats.intervals import holm, passes
+from skillneurons.stats.intervals import holm, passes, unknown
 from skillneurons.stats.paired_accuracy import PairedAccuracy, compare
 
 BY_PREDICTION, BY_EFFECT = "by prediction", "by effect"
@@ -82,17 +83,25 @@ class Rankings:
     agreement: EffectBesidePrediction
     rates: Sequence[NeededMore]
 
-    def finding(self, keep: bool, allowed: float) -> str:
-        """In words."""
-        a, n = self.agreement, self.rates[0].pair.n
-        noise = "not known" if np.isnan(a.corrected) else f"{a.corrected:.2f}"
-        told = "; ".join(
-            f"at {one.rate:g}% {one.pair.clean.value:.1%} with those by prediction, {one.pair.changed.value:.1%} by "
-            f"effect, {one.pair.difference.points}, Holm p {one.holm_p:.2g}: **{one.verdict(keep, allowed)}**"
+    def claims(self, keep: bool, allowed: float) -> list[Claim]:
+        """Which ranking's top is needed more, rate by rate, and how far both agree."""
+        a, how = self.agreement, "kept alone" if keep else "suppressed"
+        noise = "" if np.isnan(a.corrected) else f"without the rows' noise {number(a.corrected, '.2f')}"
+        found = [
+            Claim(
+                one.verdict(keep, allowed),
+                f"top {one.rate:g}% {how}: by prediction {one.pair.clean.value:.1%} right, by effect "
+                f"{one.pair.changed.value:.1%}:",
+                replace(one.pair.difference, chance=None),
+                Unit.POINTS,
+                n=f"{one.pair.n:,} rows",
+                test=f"{p_text(one.holm_p)}, Holm over rates",
+                holds=True if passes(one.holm_p) else None,
+            )
             for one in self.rates
-        )
-        shared = f"{a.shared:.0%} of the top {self.percent:g}% shared (chance {a.chance:.0%})"
-        return (
-            f"Rankings by effect and by prediction: Spearman {a.spearman:.2f} (without the rows' noise {noise}; of "
-            f"one ranking 1), {shared}. With either top {'kept alone' if keep else 'suppressed'} (n={n}): {told}."
-        )
+        ]
+        text = f"{a.shared:.0%} of the top {self.percent:g}% shared (chance {a.chance:.0%}); Spearman"
+        return [
+            *found,
+            Claim("rankings by prediction and effect", text, unknown(a.spearman, 0.0), Unit.NUMBER, test=noise),
+        ]

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from skillneurons.data.splits import Split
+from skillneurons.findings import Claim, Finding
 from skillneurons.neurons.intervention import Sets
 from skillneurons.plots.style import Dose, DosePanel
 from skillneurons.stats.cluster_bootstrap import Clusters
 from skillneurons.stats.control_sets import contrast, corrected
 from skillneurons.stats.paired_accuracy import clustered_share
 from skillneurons.stats.skill_test import skill
-from skillneurons.suppress.effects import Effect, finding
+from skillneurons.suppress.effects import Effect, claims, headline
 from skillneurons.suppress.faithfulness import Faithfulness
 from skillneurons.suppress.rankings import Rankings
 
@@ -143,12 +144,13 @@ class SuppressionReport:
         tasks = dict.fromkeys(effect.task for effect in self.effects)
         return [panel([effect for effect in self.effects if effect.task == task]) for task in tasks]
 
-    def finding(self) -> str:
-        """What was found, in words, chance included."""
-        found = finding(self.title, self.how, self.keep, self.effects, self.margin)
-        more = [self.rankings.finding(self.keep, self.margin)] if self.rankings else []
-        more += [self.curve.finding(self.margin)] if self.curve else []
-        return "\n\n".join([found, *more])
+    def finding(self) -> Finding:
+        """What was found, chance included."""
+        found = claims(self.keep, self.effects, self.margin)
+        found += self.rankings.claims(self.keep, self.margin) if self.rankings else []
+        found += self.curve.claims(self.margin) if self.curve else []
+        found += [Claim("what was done", self.how)]
+        return Finding(headline(self.title, self.keep, found[0]), found)
 
 
 def _names(sets: Sequence[Sets]) -> Iterator[tuple[float, str]]:

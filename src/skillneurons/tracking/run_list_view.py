@@ -39,6 +39,14 @@ TAGS = MappingProxyType(
 )
 
 
+LOCAL = "http://127.0.0.1:5000"  # where `mlflow ui` and `make ui` serve
+
+
+def run_page(server: str, experiment_id: str, run_id: str) -> str:
+    """The address of a run's page."""
+    return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
 def page(server: str, experiment_id: str) -> str:
     """The address of an experiment's run list in that view, on a server such as `http://127.0.0.1:5000`."""
     return (

@@ -7,6 +7,7 @@ store here. Only this floor imports mlflow.
 import contextlib
 import gc
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -39,8 +40,12 @@ from sqlalchemy.engine import make_url
 from skillneurons import declarations
 from skillneurons.data.splits import Split
 from skillneurons.errors import InputError
+from skillneurons.findings import Finding
 from skillneurons.plots.style import write
 from skillneurons.tracking import run_list_view
+
+for _talker in ("mlflow.pyfunc", "mlflow.store.db.utils"):  # they tell of every model saved and of every new store
+    logging.getLogger(_talker).setLevel(logging.WARNING)
 
 ADDRESS = "skillneurons.address"
 ERROR = "skillneurons.error"
@@ -52,7 +57,7 @@ HOLDS = "skillneurons.holds"  # the artifacts a run had when it finished
 CHILDREN = "skillneurons.children"
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
-FINDING = "skillneurons.finding"  # where the note says more than that
+FINDING = "finding.json"
 LOOKS = "skillneurons.looks_at_test"  # finished commands that had read these test rows before
 SIGNATURES = "skillneurons.signatures"  # signs of failure, or "none"
 TABLES = "mlflow.loggedArtifacts"  # by this the UI knows a JSON file for a table
@@ -126,7 +131,7 @@ class Tracking:
             run.tags({HOLDS: "\n".join(self._artifacts(run.id))})
         except KeyboardInterrupt as interrupt:
             _let_go(interrupt)
-            run.end("KILLED", "interrupted; the same command resumes")
+            run.end("KILLED", f"{str(interrupt) or 'interrupted'}; the same command resumes")
             raise
         except Stopped as stop:
             run.tags({STOPPED: str(stop)})
@@ -137,13 +142,18 @@ class Tracking:
             raise
         run.end("FINISHED")
 
-    @property
-    def ui(self) -> str:
-        """Where a person looks at the runs: the experiment's page, or the command that starts the UI."""
+    def ui(self, run_id: str) -> str:
+        """The address of a run's page; where no server runs yet, with what starts one."""
         uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+        experiment_id = str(self.client.get_run(run_id).info.experiment_id)
         if uri.startswith("http"):
-            return run_list_view.page(uri, self.experiment_id)
-        return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+            return run_list_view.run_page(uri, experiment_id, run_id)
+        start = (
+            "make ui"
+            if uri == DEFAULT_URI and Path("Makefile").is_file()
+            else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+        )
+        return f"{run_list_view.run_page(run_list_view.LOCAL, experiment_id, run_id)} (start it with: {start})"
 
     def reopen(self, run_id: str | None) -> str | None:
         """Set an existing run RUNNING again; None where there is none, or it has been deleted."""
@@ -214,6 +224,31 @@ class Tracking:
             ) from error
         return _joined(tags, key)
 
+    def worked(self, run_id: str) -> str:
+        """The run that did the work: of one that points to it, that one."""
+        return self.tag(run_id, SAME_AS) or run_id
+
+    def last(self, stage: str, words: str = "") -> str:
+        """`runs:/<id>` of the newest FINISHED run of a stage whose name holds the words.
+
+        Args:
+            stage: of a command, such as `tune`.
+            words: `:film_notes` or nothing.
+
+        Raises:
+            InputError: there is none.
+        """
+        asked = words.removeprefix(":").strip()
+        for run in self._where(f"tags.`skillneurons.stage` = '{stage}' and attributes.status = 'FINISHED'"):
+            if asked in run.info.run_name and SAME_AS not in run.data.tags and _stage(run):
+                return f"runs:/{run.info.run_id}"
+        must = f"last{words} names a finished {stage} run of this tracking store"
+        raise InputError(must, "none", f"Run {stage} first, or give runs:/<id>.")
+
+    def nested(self, run_id: str, stage: str) -> list[str]:
+        """The runs of a stage right below a run, newest first."""
+        return [one.info.run_id for one in self._where(f"tags.`{PARENT}` = '{run_id}'") if _stage(one) == stage]
+
     def children(self, run_id: str) -> list[str]:
         """The runs whose work a run is made of; none of one that did it alone."""
         told = self.tag(run_id, CHILDREN)
@@ -231,6 +266,12 @@ class Tracking:
             raise InputError(
                 f"the run holds {path}", f"runs:/{run_id} without it", "Name a finished run of that stage."
             ) from error
+
+    def found(self, run_id: str) -> Finding:
+        """What a run found; of one that kept no structure its description is the headline."""
+        with contextlib.suppress(InputError):
+            return Finding.from_dict(json.loads(self.text(run_id, FINDING)))
+        return Finding((self.tag(run_id, NOTE) or "").replace("**", ""))
 
     def table(self, run_id: str, path: str) -> pd.DataFrame:
         """A table that a run has logged, as it was given to `Run.table`.
@@ -297,6 +338,10 @@ class Tracking:
         return False
 
 
+def _stage(run: Any) -> str | None:
+    return None if "skillneurons.seed" in run.data.tags else run.data.tags.get("skillneurons.stage")
+
+
 def every(search: Callable[..., Any], *args: Any) -> list[Any]:
     """All that one of the client's searches finds, page by page: it answers with a first page alone."""
     page = search(*args, max_results=PAGE)
@@ -356,6 +401,12 @@ class Run:
     def note(self, markdown: str) -> None:
         """The description shown on the run's page."""
         self.tags({NOTE: markdown})
+
+    def finding(self, found: Finding, more: str = "") -> None:
+        """What was found: as the description, and whole as an artifact; `more` stands below it in the description."""
+        self.note("\n\n".join([found.markdown, *([more] if more else [])]))
+        if self._client is not None:
+            self._client.log_dict(self.id, found.to_dict(), FINDING)
 
     def folder(self, folder: Path, path: str) -> None:
         """Upload a folder as the artifact folder `path`."""

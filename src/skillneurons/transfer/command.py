@@ -121,7 +121,8 @@ def _measure_all(plan: TransferPlan, job: Job) -> Iterator[TargetPredictions]:
     prompts = [*(prompt.embeddings for prompt in plan.prompts), *random]
     for target in plan.targets:
         started = time.perf_counter()
-        predictions = _predictions(plan, target, prompts, backbone, job.accelerator)
+        with job.reading(backbone.model, f"{plan.title}: {target.task.name}", len(prompts) * len(target.split)):
+            predictions = _predictions(plan, target, prompts, backbone, job.accelerator)
         text = f"{target.task.name}: {len(target.split)} rows, {len(prompts)} prompts"
         job.say(f"{text}, {clock(time.perf_counter() - started)}")
         yield TargetPredictions(target.task.name, target.task.family, target.split, readers, predictions)
@@ -157,7 +158,7 @@ def _record(job: Job, measured: list[TargetPredictions], report: TransferReport)
     for frame, path in ((report.family_table(), FAMILIES), (report.association_table(), CORRELATIONS)):
         if len(frame):
             run.table(frame, path)
-    run.note(report.finding())
+    run.finding(report.finding())
     run.table(report.table(), TABLE)
 
 

@@ -1,7 +1,7 @@
 """What a finished transfer command says: tables, metrics, pictures, the finding in words."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -9,6 +9,7 @@ import pandas as pd
 from rich.table import Table
 
 from skillneurons.errors import listed
+from skillneurons.findings import Claim, Finding, Unit, p_text, several
 from skillneurons.stats.intervals import passes
 from skillneurons.stats.mantel import Association
 from skillneurons.transfer.families import (
@@ -25,6 +26,9 @@ from skillneurons.transfer.families import (
 )
 from skillneurons.transfer.matrix import ACROSS, OWN, RANDOM, WITHIN, FamilyTest, NamedCell
 from skillneurons.transfer.similarity import Similarity
+
+FIRST = 3  # pairs of families that a finding names
+TESTS = "family_tests.json"
 
 
 @dataclass(frozen=True)
@@ -132,106 +136,116 @@ class TransferReport:
                 return f"{one.pairs} pairs of {scope}:\n{_numbers(one)}, floor {one.p_floor:.2g}"
         return "Fewer than three tasks are learnt:\nno correlation"
 
-    def finding(self) -> str:
-        """What was found, in words, chance included."""
-        return " ".join([self._opening(), self._verdict(), *self._untuned(), *self._means(), *self._correlations()])
+    def finding(self) -> Finding:
+        """What was found, chance included."""
+        claims = [*self._families_first(), *self._untuned(), *self._correlations(), self._cells(), *self._means()]
+        return Finding(self._headline(), [*claims, self._learnt()])
 
-    def _opening(self) -> str:
-        targets = {line.target: line.cell for line in self.lines}
+    def _headline(self) -> str:
+        tested = [test for test in self.tests if test.tested]
+        up = sum(test.beyond == 1 for test in tested)
+        if not tested:
+            return f"{self.title}: transfer between families is not tested, with one prompt a task."
+        if up:
+            return f"{self.title}: prompts transfer in {up} of {len(tested)} pairs of families."
+        if all(test.room <= self.margin for test in tested):
+            return f"{self.title}: no prompt transfers to another task."
+        return f"{self.title}: no transfer is shown, and some is not excluded."
+
+    def _learnt(self) -> Claim:
+        """On which tasks there is something to transfer at all."""
         own = {line.target for line in self.lines if line.relation == OWN}
-        rows, seeds = [cell.n for cell in targets.values()], [line.cell.seeds for line in self.lines]
-        majority = [cell.majority for cell in targets.values()]
-        prompts = f"{_range(seeds)} prompt{'s' * (max(seeds) > 1)} a task"
-        head = f"**{self.title}**: {prompts}, test n={_range(rows)}, majority rate {_range(majority, '.1%')}."
         dull = sorted(own - set(self.learnt))
+        seeds, rows = [line.cell.seeds for line in self.lines], [line.cell.n for line in self.lines]
+        n = f"{_range(rows)} test rows, {_range(seeds)} prompt{'s' * (max(seeds) > 1)} a task"
+        majority = f"majority rate {_range([line.cell.majority for line in self.lines], '.1%')}"
         if not own:
-            return f"{head} No target has prompts of its own, so there are no relative accuracies."
-        said = f"{head} Own prompts have skill by permuted labels on {len(self.learnt)} of {len(own)} tasks"
+            return Claim("no relative accuracies", "no target has prompts of its own", n=n, test=majority)
+        text = f"own prompts have skill on {len(self.learnt)} of {len(own)} tasks"
         if not dull:
-            return f"{said}."
-        return (
-            f"{said}; none is shown on {listed(dull)}, where any prompt without skill has a relative accuracy near "
-            "100%, which is no transfer."
-        )
+            return Claim("learnt", text, n=n, test=f"{majority}, by permuted labels", holds=True)
+        why = f"{text}; on {listed(dull)} any prompt has a relative accuracy near 100%, which is no transfer"
+        return Claim("not all learnt", why, n=n, test=f"{majority}, by permuted labels")
 
-    def _verdict(self) -> str:
-        moved = [line for line in self.lines if line.relation != OWN]
-        best = max(moved, key=lambda line: (line.transfers, line.cell.accuracy.value - line.cell.majority))
-        return f"{self._families_first()} {self._cells(moved)} The farthest above the majority rate: {_cell(best)}."
-
-    def _families_first(self) -> str:
+    def _families_first(self) -> Iterator[Claim]:
         """The primary claim: pairs of families beside random prompts."""
         tested, draws = [test for test in self.tests if test.tested], self.lines[0].cell.draws
         if not tested:
-            return (
-                "**Not tested**: how prompts of one task differ among themselves is not known from one of each. Tune "
-                "two seeds or more."
+            why = "how prompts of one task differ is not known from one of each; tune two seeds or more"
+            yield Claim("not tested", why)
+            return
+        up = sorted((test for test in tested if test.beyond == 1), key=lambda test: -test.difference.value)
+        for test in up[:FIRST]:
+            yield self._pair("transfers", test, draws, len(tested), True)
+        if len(up) > FIRST:
+            yield Claim("transfer", f"{len(up) - FIRST} more pairs of families, in {TESTS}", holds=True)
+        if not up:
+            largest = max(tested, key=lambda test: test.difference.value)
+            excluded = all(test.room <= self.margin for test in tested)
+            yield self._pair(
+                "no transfer" if excluded else "cannot tell", largest, draws, len(tested), False if excluded else None
             )
-        how = f"above {draws} random prompts, Welch's t over rows, seeds and draws, Holm over {len(tested)} pairs"
-        largest = max(tested, key=lambda test: test.difference.value)
-        up, down = ([test for test in tested if test.beyond == way] for way in (1, -1))
-        below = f" {len(down)} are below random prompts." if down else ""
-        if up:
-            first = sorted(up, key=lambda test: -test.difference.value)[:4]
-            told = ", ".join(_pair(test) for test in first) + (", …" if len(up) > len(first) else "")
-            return f"**{len(up)} of {len(tested)} pairs of families transfer** ({how}): {told}.{below}"
-        if all(test.room <= self.margin for test in tested):
-            return f"**No transfer** within {100 * self.margin:g} points between any families ({how}).{below}"
-        room = 100 * max(test.room for test in tested)
-        return (
-            f"**Cannot tell**: no pair of families is {how}; the largest is {_pair(largest)}. A difference of up to "
-            f"{room:.1f} points is not excluded; {100 * self.margin:g} would count as none.{below}"
-        )
+            room = 100 * max(test.room for test in tested)
+            text = f"up to {room:.1f} points are not excluded; {100 * self.margin:g} would count as none"
+            yield Claim("within the margin" if excluded else "room left", text)
+        if down := sum(test.beyond == -1 for test in tested):
+            yield Claim("below random prompts", f"{several(down, 'pair')} of families of {len(tested)}", holds=False)
 
-    def _cells(self, moved: Sequence[NamedCell]) -> str:
+    def _pair(self, word: str, test: FamilyTest, draws: int, tested: int, holds: bool | None) -> Claim:
+        text = f"{test.source_family} → {test.target_family}, above {draws} random prompts"
+        how = f"Welch's t, {p_text(test.holm_p)}, Holm over {several(tested, 'pair')}"
+        n = f"{test.difference.n:,} rows" if test.difference.n else ""
+        return Claim(word, text, replace(test.difference, chance=None), Unit.POINTS, n=n, test=how, holds=holds)
+
+    def _cells(self) -> Claim:
         """The secondary claims: single cells of the pairs that are beyond random prompts."""
-        parts = []
+        moved, parts = [line for line in self.lines if line.relation != OWN], []
         for relation in (WITHIN, ACROSS):
             if cells := [line for line in moved if line.relation == relation]:
                 parts.append(f"{sum(line.transfers for line in cells)} of {len(cells)} {relation}")
         found, below = sum(line.transfers for line in moved), sum(line.beyond_random < 0 for line in moved)
-        worse = f" {below} are below random prompts." if below else ""
-        return (
-            f"{found} of {len(moved)} cells transfer (skill, and above random prompts by Holm within such a pair, "
-            f"corrected for the choice of pairs): {', '.join(parts)}.{worse}"
-        )
+        worse = f"; {below} below random prompts" if below else ""
+        text = f"{found} of {len(moved)} single cells transfer: {', '.join(parts)}{worse}"
+        test = "skill, and above random prompts by Holm within the pairs that do"
+        return Claim("cells", text, test=test, holds=bool(found) or None)
 
-    def _untuned(self) -> Iterator[str]:
+    def _untuned(self) -> Iterator[Claim]:
         """Tasks that the backbone does under any prompt: a prompt that works there need not have carried anything."""
         cells = {line.target: line.cell for line in self.lines}
         known = {name: c for name, c in cells.items() if c.random.low > c.majority}
         if known:
-            each = ", ".join(f"{name} {c.random.value:.1%}" for name, c in known.items())
-            yield (
-                f"**Random prompts alone** are above the majority rate on {each}: the backbone does these tasks "
-                "under prompts nobody tuned, so a high accuracy there shows no transfer."
+            each = ", ".join(
+                f"{name} {c.random.value:.1%} (majority rate {c.majority:.1%})" for name, c in known.items()
             )
+            yield Claim("caution", f"random prompts alone are above the majority rate: {each}")
 
-    def _means(self) -> Iterator[str]:
+    def _means(self) -> Iterator[Claim]:
         scope = LEARNT if any(one.scope == LEARNT for one in self.together) else ALL
         found = {one.relation: one for one in self.together if one.scope == scope and one.source_family == "all"}
-        parts = [
-            f"{relation} {_mean(one)} over {len(one.lines)} cells (always the commonest label "
-            f"{one.relative.chance:.0%}, random prompts {one.floor:.0%})"
-            for relation, one in found.items()
-            if relation != GAP
-        ]
-        if parts:
-            gap = f"; {GAP} {_points(found[GAP])}" if GAP in found else ""
-            yield f"Mean relative accuracy on {scope}: {', '.join(parts)}{gap}."
+        for relation, one in found.items():
+            if relation == GAP:
+                yield Claim(
+                    relation,
+                    "mean relative accuracy",
+                    replace(one.relative, chance=None),
+                    Unit.POINTS,
+                    test=_over(one),
+                )
+                continue
+            text = f"mean relative accuracy over {several(len(one.lines), 'cell')} of {scope}"
+            floor = f"random prompts {one.floor:.0%}{_over(one, '; ')}"
+            yield Claim(relation, text, one.relative, chance="always the commonest label", test=floor)
 
-    def _correlations(self) -> Iterator[str]:
+    def _correlations(self) -> Iterator[Claim]:
         """A verdict on tasks that are learnt alone: with the others, what is near 100% by chance would decide."""
         found = [(what, one) for scope, what, one in self.associations if scope == LEARNT]
         for what, one in found:
-            yield f"{_correlated(self._named(what), one)} ({LEARNT}, {one.pairs} pairs of {one.tasks})."
+            yield _correlated(self._named(what), one)
         if len(self.learnt) < 3:
-            yield (
-                f"{len(self.learnt)} tasks have an own prompt with skill; it takes three to ask whether transfer "
-                "goes with shared neurons."
-            )
+            text = f"{several(len(self.learnt), 'task')} with skill of the three that a correlation takes"
+            yield Claim("too few tasks", text)
         elif self.similarities and not any(what is not Beside.FAMILY for what, _ in found):
-            yield "Transfer or overlap is the same for all pairs: nothing to correlate."
+            yield Claim("nothing to correlate", "transfer or overlap is the same for all pairs")
 
     def _named(self, what: Beside) -> str:
         return what.format(percent=self.percent)
@@ -241,22 +255,24 @@ class TransferReport:
         return {line.source: line.source_family for line in self.lines}
 
 
-def _correlated(what: str, one: Association) -> str:
-    within = "" if np.isnan(one.group_p) else f"; within families p {one.group_p:.2g} (floor {one.group_floor:.2g})"
+def _correlated(what: str, one: Association) -> Claim:
+    within = "" if np.isnan(one.group_p) else f"; within families {p_text(one.group_p)}"
+    holds: bool | None = None
     if not passes(one.p_floor):
-        verdict = "**Too few tasks** to tell whether transfer goes with"
+        verdict = "too few tasks"
     elif not passes(one.p_value):
-        verdict = "**Cannot tell** whether transfer goes with"
+        verdict = "cannot tell"
     elif within and not passes(one.group_p):
-        verdict = "**Not told apart from families**: both may only share them, transfer and"
+        verdict = "not told apart from families"
     else:
-        verdict = "**Transfer goes with**" if one.value > 0 else "**Transfer goes against**"
-    return f"{verdict} {what}: {_short(one)}{within}"
-
-
-def _short(one: Association) -> str:
-    how = "every order" if one.exact else f"{one.orders:,} orders"
-    return f"{_numbers(one)} ({how}, floor {one.p_floor:.2g})"
+        verdict, holds = ("transfer goes with neurons" if one.value > 0 else "transfer goes against neurons"), True
+    how = (
+        f"{p_text(one.p_value)}, floor {one.p_floor:.2g}, {'every order' if one.exact else f'{one.orders:,} orders'}"
+    )
+    n = f"{one.pairs} pairs of {one.tasks} learnt tasks"
+    return Claim(
+        verdict, f"{what}: Spearman", replace(one, chance=None), Unit.NUMBER, n=n, test=f"{how}{within}", holds=holds
+    )
 
 
 def _numbers(one: Association) -> str:
@@ -264,30 +280,12 @@ def _numbers(one: Association) -> str:
     return f"Spearman {one.value:.2f}{interval}, p {one.p_value:.2g}"
 
 
-def _pair(test: FamilyTest) -> str:
-    return f"{test.source_family} → {test.target_family} {test.difference.points}, Holm p {test.holm_p:.2g}"
-
-
-def _cell(line: NamedCell) -> str:
-    c = line.cell
-    share = f", {c.relative.value:.0%} of its own prompts'" if c.relative else ""
+def _over(one: Together, before: str = "") -> str:
     return (
-        f"prompts of {line.source} on {line.target}, {c.accuracy.text}{share} "
-        f"(n={c.n}, majority rate {c.majority:.1%}, random prompts "
-        f"{c.random.value:.1%}; {line.verdict})"
+        f"{before}95% interval over {one.unit}"
+        if np.isfinite(one.relative.low)
+        else f"{before}one value: no interval"
     )
-
-
-def _mean(one: Together) -> str:
-    low, high = one.relative.low, one.relative.high
-    interval = f" [{low:.0%}, {high:.0%}, over {one.unit}]" if np.isfinite(low) else " (one value: no interval)"
-    return f"{one.relative.value:.0%}{interval}"
-
-
-def _points(one: Together) -> str:
-    low, high = 100 * one.relative.low, 100 * one.relative.high
-    interval = f" [{low:+.0f}, {high:+.0f}, over {one.unit}]" if np.isfinite(low) else ""
-    return f"{100 * one.relative.value:+.0f} points{interval}"
 
 
 def _range(values: Sequence[float], form: str = "g") -> str:

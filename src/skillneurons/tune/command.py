@@ -166,7 +166,7 @@ def _record(run: Run, summary: Summary) -> None:
     run.figure(learning_curves(curves, summary.results[0].dev.majority), "figures/learning_curves.png")
     title = f"{summary.title}: accuracy on test"
     run.figure(accuracy_by_seed(summary.bars(), summary.results[0].test.majority, title), "figures/accuracy.png")
-    run.note(summary.finding())
+    run.finding(summary.finding())
     run.tags({CHILDREN: ",".join(result.run_id for result in summary.results)})
     run.signatures(summary.signatures)
 

@@ -1,7 +1,7 @@
 """What a finished tuning says: tables, the finding in words, the model card of a run."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from skillneurons.commands.signatures import Signature
+from skillneurons.findings import Claim, Finding, Unit, p_text, several
 from skillneurons.plots.style import Bar, Curve
-from skillneurons.stats.intervals import SIGNIFICANT, Accuracy, Estimate, holm, mean_interval, passes, wilson
+from skillneurons.stats.intervals import Accuracy, Estimate, holm, mean_interval, passes, wilson
 from skillneurons.stats.mcnemar import McNemar, cochran
 
 BASELINES = ("no prompt", "no prompt, calibrated", "random prompt")
@@ -160,57 +161,74 @@ class Summary:
             for name, value in {"tuned prompt": result.test, **result.baselines}.items()
         ]
 
-    def finding(self) -> str:
-        """What was found, in words, chance included."""
-        first = self.results[0].test
-        test = [result.test for result in self.results]
-        seeds = len(test)
-        head = f"**{self.title}**: on test (n={first.n}, majority rate {first.majority:.1%}) "
+    def finding(self) -> Finding:
+        """What was found, chance included."""
+        against = [self._against(name) for name in BASELINES]
+        return Finding(self._headline(against), [self._right(), *self._signs(), *against])
+
+    def _headline(self, against: Sequence[Claim]) -> str:
+        better = [name for name, claim in zip(BASELINES, against, strict=True) if claim.holds]
+        who = "the tuned prompt is" if len(self.results) == 1 else "tuned prompts are"
+        if len(better) == len(BASELINES):
+            return f"{self.title}: {who} better than no prompt, calibrated or not, and than a random prompt."
+        if better:
+            left = " nor ".join(name for name in BASELINES if name not in better)
+            return f"{self.title}: {who} better than {' and '.join(better)}, not shown to be better than {left}."
+        return f"{self.title}: {who} not shown to be better than no prompt or a random one."
+
+    def _right(self) -> Claim:
+        """Accuracy on test beside the majority rate."""
+        first, test = self.results[0].test, [result.test for result in self.results]
+        above, seeds = sum(one.above_majority for one in test), len(test)
+        verdict = (
+            "above chance" if above == seeds else f"above chance for {above} of {seeds}" if above else "at chance"
+        )
+        claim = Claim(
+            verdict,
+            "accuracy on test",
+            chance="majority rate",
+            n=f"{first.n:,} rows",
+            holds=above == seeds or None,
+            name="accuracy",
+        )
         if seeds == 1:
-            head += f"the tuned prompt is right on {first.text} of the rows."
-        else:
-            mean = mean_interval([t.value for t in test], within=(0, 1))
-            # seeds that score alike say nothing of other rows
-            rows = wilson(mean.value * first.n, first.n)
-            head += (
-                f"the tuned prompts of {seeds} seeds are right on {mean.value:.1%} of the rows on average "
-                f"(95% interval over seeds [{mean.low:.1%}, {mean.high:.1%}]; "
-                f"lowest {mean.lowest:.1%}, highest {mean.highest:.1%}; over rows "
-                f"[{rows.low:.1%}, {rows.high:.1%}])."
-            )
-        above = sum(t.above_majority for t in test)
-        chance = f"Above the majority rate beyond its interval: {above} of {seeds}."
-        signs = (*self._seeds(), *self._collapsed())
-        return " ".join([head, chance, *(self._against(name) for name in BASELINES), *signs])
+            return replace(claim, figure=Estimate(first.value, first.low, first.high, first.majority))
+        mean = mean_interval([one.value for one in test], within=(0, 1))
+        # seeds that score alike say nothing of other rows
+        rows = wilson(mean.value * first.n, first.n)
+        spread = f"95% interval over {seeds} seeds; over rows [{rows.low:.1%}, {rows.high:.1%}]"
+        return replace(claim, figure=replace(mean, chance=first.majority), test=spread)
 
-    def _seeds(self) -> list[str]:
-        if Signature.SEEDS not in self.signatures:
-            return []
-        how = f"seeds differ by more than rows explain (Cochran's Q, p {self.seeds_differ:.2g})"
-        return [f"**Sensitive to the seed**: {how}."]
-
-    def _against(self, name: str) -> str:
-        p_values = self.adjusted[name]
-        better = sum(
-            p < SIGNIFICANT and result.against[name].difference > 0
-            for p, result in zip(p_values, self.results, strict=True)
-        )
-        worse = sum(
-            p < SIGNIFICANT and result.against[name].difference < 0
-            for p, result in zip(p_values, self.results, strict=True)
-        )
+    def _against(self, name: str) -> Claim:
+        """The tuned prompt beside one that is none, over seeds."""
+        p_values, gaps = self.adjusted[name], [result.against[name].gap for result in self.results]
+        signs = [(gap.value > 0) - (gap.value < 0) if passes(p) else 0 for p, gap in zip(p_values, gaps, strict=True)]
+        better, worse, seeds = signs.count(1), signs.count(-1), len(signs)
+        words = [f"{word} for {count} of {seeds}" for word, count in (("better", better), ("worse", worse)) if count]
+        whole = "better" if better == seeds else "worse" if worse == seeds else " and ".join(words)
         value = np.mean([result.baselines[name].value for result in self.results])
-        verdict = f"better for {better} of {len(p_values)} seeds"
-        if worse:
-            verdict += f", worse for {worse}"
-        return (
-            f"Against {name} ({value:.1%}): {verdict} "
-            f"(exact McNemar, Holm over seeds, largest p {max(p_values):.2g})."
+        gap = gaps[0] if seeds == 1 else mean_interval([one.value for one in gaps], within=(-1, 1))
+        corrected = f"exact McNemar, {p_text(max(p_values))}"
+        test = corrected if seeds == 1 else f"{corrected} at most, Holm over {several(seeds, 'seed')}"
+        text = f"than {_named(name)}, {value:.1%}:"
+        holds = True if better == seeds else False if worse == seeds else None
+        return Claim(
+            whole or "not shown better", text, replace(gap, chance=None), Unit.POINTS, test=test, holds=holds
         )
 
-    def _collapsed(self) -> list[str]:
-        seeds = [str(result.seed) for result in self.results if result.test.collapsed]
-        return [f"WARNING: every prediction is one class for seed {', '.join(seeds)}."] if seeds else []
+    def _signs(self) -> Iterator[Claim]:
+        if Signature.SEEDS in self.signatures:
+            assert self.seeds_differ is not None
+            test = f"Cochran's Q, {p_text(self.seeds_differ)}"
+            yield Claim(str(Signature.SEEDS), "seeds differ by more than rows explain", test=test, holds=True)
+        if seeds := [str(result.seed) for result in self.results if result.test.collapsed]:
+            yield Claim("warning", f"every prediction is one class for seed {', '.join(seeds)}", holds=True)
+
+
+def _named(condition: str) -> str:
+    return {"no prompt, calibrated": "no prompt with calibrated scores", "random prompt": "a random prompt"}.get(
+        condition, condition
+    )
 
 
 def slug(condition: str) -> str:
