@@ -123,7 +123,7 @@ def load_neurons(reference: str) -> "Neurons":
 def predict(
     prompt: "SoftPrompt", texts: "Sequence[str] | pd.DataFrame", *, device: str | None = None
 ) -> "pd.DataFrame":
-    """`label` and `score_<label>` (raw label-word score) for each text under a prompt, on its own backbone.
+    """`label`, `probability_<label>` and `score_<label>` for each text under a prompt, on its own backbone.
 
     Args:
         prompt: as `load_prompts` gives it.

@@ -62,9 +62,13 @@ def follow_launcher() -> None:
 
     with suppress(psutil.Error):
         # a shell may stand between
-        above = [one for one in psutil.Process().parents()[:2] if any("mlflow" in word for word in one.cmdline()[:3])]
+        above = [one for one in psutil.Process().parents()[:2] if _is_mlflow(one.cmdline())]
         if above:
             threading.Thread(target=_watch, args=(above[-1],), daemon=True).start()
+
+
+def _is_mlflow(command: list[str]) -> bool:
+    return any(os.path.basename(word) == "mlflow" for word in command[:3])
 
 
 def _watch(launcher: "psutil.Process") -> None:  # type: ignore[name-defined]  # noqa: F821

@@ -90,7 +90,8 @@ def cells(page: Browser, column: str) -> list[str]:
 def test_the_run_list_names_each_command_and_shows_its_accuracies(page, database):
     (tuned,), (searched,), (found,) = (parents(database, stage) for stage in ("tune", "search", "discover"))
     page.open(run_list(tuned.info.experiment_id), *(run.info.run_name for run in (tuned, searched, found)))
-    assert tuned.info.run_name == "tune quips · tiny-roberta"
+    assert tuned.info.run_name.startswith("tune quips · tiny-roberta · P=")
+    assert tuned.info.run_name.endswith(" · 2 seeds")
     assert searched.info.run_name == "search quips · tiny-roberta"
     for name in ("dev/accuracy", "test/accuracy", "test/majority"):
         page.element(f"//div[@role='columnheader' and contains(., '{name}')]")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from conftest import environment
@@ -79,3 +80,63 @@ def test_ignored_interrupts_stay_ignored(monkeypatch):
         assert cli.main(["tune"]) == 0
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def told_to_stop(words: list[str], console: object) -> int:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(30)
+    return 0
+
+
+def test_sigterm_ends_a_command_as_an_interrupt_does(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_dispatch", told_to_stop)
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.main(["tune"]) == 143
+    assert "terminated by a signal; the same command takes up where this one stopped" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+FOLLOWS = """
+import time
+from skillneurons import cli
+from skillneurons.interrupts import follow_launcher
+
+def work(words, console):
+    follow_launcher()
+    print("at work", flush=True)
+    time.sleep(60)
+    return 0
+
+cli._dispatch = work
+raise SystemExit(cli.main(["tune"]))
+"""
+LAUNCHES = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+
+
+@pytest.mark.parametrize("launcher", ["mlflow", "nohup"])
+def test_a_command_ends_with_the_mlflow_run_that_started_it(launcher, tmp_path):
+    """Killed outright, `mlflow run` passes nothing on; another parent's death means nothing."""
+    (tmp_path / launcher).write_text(LAUNCHES)
+    started = subprocess.Popen(
+        [sys.executable, tmp_path / launcher, FOLLOWS],
+        env=environment(MLFLOW_RUN_ID="made-by-mlflow"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        start_new_session=True,
+    )
+    assert started.stdout is not None
+    assert started.stdout.readline() == "at work\n"
+    started.kill()
+    started.wait()
+    if launcher == "mlflow":
+        assert "terminated by a signal" in started.stdout.read(), "until its end of the pipe is closed"
+    else:
+        time.sleep(3)
+        os.kill(child_of(started.pid), signal.SIGKILL)  # it is there
+
+
+def child_of(group: int) -> int:
+    """The process that is left of a session."""
+    (left,) = [one.pid for one in psutil.process_iter() if os.getpgid(one.pid) == group and one.pid != group]
+    return left

@@ -64,7 +64,7 @@ def discover(prompts: str, **more: object) -> int:
 def test_a_run_with_arrays_tables_cards_and_pictures(store, capsys):
     assert discover(f"runs:/{store}") == 0
     said = capsys.readouterr().out
-    run = next(r for r in runs("discover") if r.data.params.get("site") == "prompt")
+    run = next(r for r in runs("discover") if r.data.params.get("site", "prompt") == "prompt")
     assert run.info.status == "FINISHED"
     found = Neurons.load(artifact(run, "neurons"))
     judged = len(halves(load_splits(load_task("film_notes"), max_dev_rows=60)["dev"].hashes)[1])
@@ -99,7 +99,7 @@ def test_a_run_with_arrays_tables_cards_and_pictures(store, capsys):
 
 
 def test_random_prompts_are_counted_as_the_tuned_ones_are(store):
-    run = next(r for r in runs("discover") if r.data.params.get("site") == "prompt")
+    run = next(r for r in runs("discover") if r.data.params.get("site", "prompt") == "prompt")
     found = Neurons.load(artifact(run, "neurons"))
     plan = stage.COMMAND.plan({"prompts": f"runs:/{store}", **ROWS}, None, Tracking.connect)
     asked, backbone = plan.question(), loading.load(plan.info)
@@ -113,7 +113,7 @@ def test_random_prompts_are_counted_as_the_tuned_ones_are(store):
 
 
 def test_effects_are_means_over_rows_of_either_half_and_stand_beside_prediction(store):
-    run = next(r for r in runs("discover") if r.data.params.get("site") == "prompt")
+    run = next(r for r in runs("discover") if r.data.params.get("site", "prompt") == "prompt")
     found = Neurons.load(artifact(run, "neurons"))
     plan = stage.COMMAND.plan({"prompts": f"runs:/{store}", **ROWS}, None, Tracking.connect)
     asked, backbone = plan.question(), loading.load(plan.info)
@@ -207,7 +207,9 @@ def test_killed_between_two_prompts_it_leaves_nothing_whole_and_is_made_whole(st
 def test_tasks_are_compared(store, capsys):
     assert discover(f"runs:/{store}") == 0
     first = next(
-        r for r in runs("discover") if r.data.params["permutations"] == "100" and r.data.params["site"] == "prompt"
+        r
+        for r in runs("discover")
+        if r.data.params["permutations"] == "100" and r.data.params.get("site", "prompt") == "prompt"
     )
     assert discover(f"runs:/{store}", task="meal_notes", compare=f"runs:/{first.info.run_id}") == 0
     run = next(r for r in runs("discover") if r.data.params.get("task") == "meal_notes")

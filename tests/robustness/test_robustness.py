@@ -71,7 +71,7 @@ def made(tiny_roberta, tmp_path_factory):
         small = {"max_train_rows": "60", "max_dev_rows": "80", "permutations": "100", "device": "cpu"}
         for site in ("prompt", "prompt-body"):
             assert main(words("discover", prompts=prompts, site=site, **small)) == 0
-        by_site = {run.data.params["site"]: f"runs:/{run.info.run_id}" for run in runs("discover")}
+        by_site = {run.data.params.get("site", "prompt"): f"runs:/{run.info.run_id}" for run in runs("discover")}
         both = f"{by_site['prompt-body']},{by_site['prompt']}"
         references = {"prompts": prompts, "neurons": both, "adversarial": "adv_film_notes,turned.yaml"}
         assert main(words("robustness", **references, **ASKED)) == 0
@@ -184,7 +184,7 @@ def test_every_table_is_whole_and_every_picture_is_there(place):
 
 def test_the_clean_baseline_survives(place, made):
     """An adversarial pass leaves the arrays of the discovery as they were."""
-    found = next(run for run in runs("discover") if run.data.params["site"] == "prompt-body")
+    found = next(run for run in runs("discover") if run.data.params.get("site", "prompt") == "prompt-body")
     neurons = Neurons.load(artifact(found, "neurons"))
     assert neurons.fingerprint in finished().data.tags["skillneurons.neurons"].split(",")
 
@@ -252,7 +252,7 @@ def test_bad_input_is_one_line_before_a_model_is_loaded(place, capsys, monkeypat
 
 def test_neurons_of_others_are_refused(place, made, tmp_path, capsys, monkeypatch):
     _, _, by_site = made
-    found = next(run for run in runs("discover") if run.data.params["site"] == "prompt")
+    found = next(run for run in runs("discover") if run.data.params.get("site", "prompt") == "prompt")
     neurons = Neurons.load(artifact(found, "neurons"))
     for number, (change, says) in enumerate(
         [

@@ -226,6 +226,10 @@ class Command(EntryPoint[P], Generic[P, R]):
         """Tags of the run, beside its stage, address and environment."""
         return {}
 
+    def differs(self, plan: P) -> Iterable[str]:
+        """What tells its run from others of the same title, in the run's name."""
+        return ()
+
     def accelerator(self, plan: P) -> Accelerator:
         """The device, and what the work's precision is."""
         return Accelerator(cpu=plan.config.device_type == "cpu")
@@ -255,11 +259,13 @@ class Command(EntryPoint[P], Generic[P, R]):
                 return Outcome("", False, self.work(plan, Job(tracking, Run(), accelerator, console)))
             tags = {"skillneurons.stage": self.name, ADDRESS: address, **self.tags(plan)}
             tags |= environment(accelerator, config)
-            with tracking.run(f"{self.name} {plan.title}", tags, parent, adopt=parent is None) as run:
+            name = " · ".join([f"{self.name} {plan.title}", *self.differs(plan)])
+            with tracking.run(name, tags, parent, adopt=parent is None) as run:
                 for old in tracking.supersede(address, run):
                     console.print(f"taking up the work of run {old}, which died without a word", highlight=False)
                 values = config.model_dump(mode="json")
-                run.params({name: value for name, value in values.items() if value is not None})
+                given = config.model_fields_set
+                run.params({name: v for name, v in values.items() if v is not None and name in given})
                 run.yaml({name: value for name, value in values.items() if name not in NOT_KEPT}, "config.yaml")
                 run.tags({LOOKS: str(tracking.looks(self.inputs(plan)))})
                 run.inputs(self.inputs(plan))

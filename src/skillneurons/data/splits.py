@@ -42,6 +42,7 @@ class Split:
         source: where the rows come from, in words.
         dropped_leaks: rows removed because a later role (dev, test) holds the same texts, or twins of them.
         whole: the fingerprint of the role before it was cut to size or to a half.
+        fields: the names of the texts of a row.
     """
 
     task: str
@@ -54,6 +55,7 @@ class Split:
     label_names: tuple[str, ...] = ()
     dropped_leaks: int = 0
     whole: str = ""
+    fields: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -228,6 +230,7 @@ def _read(task: Task, source: AnySource, folder: Path, role: str) -> Split:
         extras={name: tuple(raw[i].get(name) for i in kept) for name in source.extras if name in raw[0]},
         source=where,
         label_names=task.labels,
+        fields=tuple(task.fields),
     )
 
 

@@ -39,7 +39,10 @@ class Predictor:
         self._accelerator = Accelerator(cpu=device == "cpu")
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """`label` and `score_<label>` (raw label-word score) for each row of the task's text columns.
+        """Answers for each row of the task's text columns.
+
+        Returns:
+            `label`, `probability_<label>` (softmax over the label words) and `score_<label>` (raw label-word score).
 
         Raises:
             InputError: a column is missing or there twice, or a row holds no text (null, NaN, a number, blanks).
@@ -55,7 +58,10 @@ class Predictor:
 
     def _answer(self, scores: torch.Tensor) -> pd.DataFrame:
         labels = self.task.labels
-        frame = pd.DataFrame({f"score_{name}": scores[:, i].numpy() for i, name in enumerate(labels)})
+        told = {"probability": scores.softmax(1), "score": scores}
+        frame = pd.DataFrame(
+            {f"{what}_{name}": part[:, i].numpy() for what, part in told.items() for i, name in enumerate(labels)}
+        )
         frame.insert(0, "label", pd.Series([labels[i] for i in scores.argmax(1).tolist()], dtype=str))
         return frame
 

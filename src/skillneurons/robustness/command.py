@@ -68,6 +68,9 @@ class Robustness(Command[RobustnessPlan, RobustnessReport | Said]):
         neurons = ",".join(one.fingerprint for one in plan.neurons)
         return {"skillneurons.neurons": neurons, "skillneurons.backbone": plan.info.fingerprint}
 
+    def differs(self, plan: RobustnessPlan) -> Iterable[str]:
+        return (", ".join(one.name for one in plan.attacked),)
+
     def reused(self, plan: RobustnessPlan, tracking: Tracking, run_id: str) -> Said:
         said = Said.by(tracking, run_id)
         if plan.others:

@@ -89,6 +89,10 @@ class Suppress(Command[SuppressPlan, SuppressionReport | Said]):
     def tags(self, plan: SuppressPlan) -> dict[str, str]:
         return {"skillneurons.neurons": plan.neurons.fingerprint, "skillneurons.backbone": plan.info.fingerprint}
 
+    def differs(self, plan: SuppressPlan) -> Iterable[str]:
+        c = plan.config
+        return ("kept alone" if c.keep else c.kind), f"{','.join(f'{rate:g}' for rate in c.rates)}%"
+
     def reused(self, plan: SuppressPlan, tracking: Tracking, run_id: str) -> Said:
         return Said.by(tracking, run_id)
 

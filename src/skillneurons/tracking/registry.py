@@ -1,18 +1,21 @@
 """Soft prompts in the model registry, and the references that lead to them."""
 
+import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import mlflow.artifacts
 import mlflow.pyfunc
 import pandas as pd
+from mlflow.entities import LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.models.signature import ModelSignature
 from mlflow.types import ColSpec, Schema
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from skillneurons.about import PACKAGE
 from skillneurons.data.tasks import Task, task_from
@@ -21,6 +24,7 @@ from skillneurons.neurons.scores import Neurons
 from skillneurons.prompts.soft_prompt import SoftPrompt
 from skillneurons.tracking.runs import SAME_AS, Run, Tracking, every
 
+PLAIN = str.maketrans("/:.%\"'", "------")  # what the name of a logged model may not hold
 NEURONS = "neurons"  # the artifact folder of a discover run
 CHAMPION = "champion"
 DEV_ACCURACY = "dev_accuracy"
@@ -36,17 +40,28 @@ def registered_name(task: str, model: str) -> str:
     return f"{task}.{model}"
 
 
-def register(tracking: Tracking, run: Run, prompt_folder: Path, name: str, tags: dict[str, str], note: str) -> str:
+def register(
+    tracking: Tracking,
+    run: Run,
+    prompt_folder: Path,
+    name: str,
+    tags: dict[str, str],
+    note: str,
+    metrics: Mapping[str, float],
+) -> str:
     """Log a prompt folder as a servable model of a run and make it a version; returns the version.
 
     The model is a pyfunc from code: the prompt folder as its artifact, this package's source beside it,
-    a signature, no pickle.
+    a signature, no pickle. Its metrics are those of the run as well.
     """
     client = tracking.client
     _ensure_name(tracking, name)
-    # not "prompt": MLflow lists a run's logged models among its artifact folders
     model = client.create_logged_model(
-        tracking.experiment_id, name="served_prompt", source_run_id=run.id, tags=tags, model_type="soft-prompt"
+        tracking.experiment_id,
+        name=name.translate(PLAIN),
+        source_run_id=run.id,
+        tags=tags,
+        model_type="soft-prompt",
     )
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
@@ -56,6 +71,11 @@ def register(tracking: Tracking, run: Run, prompt_folder: Path, name: str, tags:
     version = client.create_model_version(
         name, f"models:/{model.model_id}", run.id, tags=tags, description=note, model_id=model.model_id
     )
+    # as MLflow's own log_model links a model to its run and to its versions
+    client.log_outputs(run.id, [LoggedModelOutput(model.model_id, 0)])
+    versions = json.dumps([{"name": name, "version": str(version.version)}])
+    client.set_logged_model_tags(model.model_id, {MLFLOW_MODEL_VERSIONS: versions})
+    run.metrics(metrics, model_id=model.model_id)
     return str(version.version)
 
 
@@ -193,8 +213,8 @@ def _save_pyfunc(folder: Path, prompt_folder: Path, scratch: Path, model: Model)
 
 def _signature(task: Task) -> ModelSignature:
     columns = Schema([ColSpec("string", name) for name in task.fields])
-    scores = [ColSpec("float", f"score_{label}") for label in task.labels]
-    return ModelSignature(columns, Schema([ColSpec("string", "label"), *scores]))
+    numbers = [ColSpec("float", f"{what}_{label}") for what in ("probability", "score") for label in task.labels]
+    return ModelSignature(columns, Schema([ColSpec("string", "label"), *numbers]))
 
 
 def _requirements() -> list[str]:

@@ -381,16 +381,17 @@ class Run:
         for start in range(0, len(new), 100):
             self._client.log_batch(self.id, params=new[start : start + 100])
 
-    def metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log metrics of one step in one request; those that are not finite are left out."""
-        self.curve((name, value, step) for name, value in metrics.items())
+    def metrics(self, metrics: Mapping[str, float], step: int = 0, model_id: str | None = None) -> None:
+        """Log metrics of one step in one request, of a logged model too; those that are not finite are left out."""
+        self.curve(((name, value, step) for name, value in metrics.items()), model_id)
 
-    def curve(self, points: Iterable[tuple[str, float, int]]) -> None:
+    def curve(self, points: Iterable[tuple[str, float, int]], model_id: str | None = None) -> None:
         """Log many (metric, value, step) points, a thousand to a request."""
         if self._client is None:
             return
         now = int(time.time() * 1000)
-        finite = [Metric(name, float(v), now, step) for name, v, step in points if abs(v) < float("inf")]
+        of = {"model_id": model_id} if model_id else {}
+        finite = [Metric(name, float(v), now, step, **of) for name, v, step in points if abs(v) < float("inf")]
         for start in range(0, len(finite), 1000):
             self._client.log_batch(self.id, metrics=finite[start : start + 1000])
 
@@ -487,9 +488,16 @@ def _dataset(split: Split) -> DatasetInput:
         digest=split.fingerprint[:32],
         source_type=split.source.partition(":")[0],
         source=json.dumps({"source": split.source}),
+        schema=json.dumps({"mlflow_colspec": _columns(split)}),
         profile=json.dumps(profile),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", split.role)])
+
+
+def _columns(split: Split) -> list[dict[str, object]]:
+    """The text fields and the label, as MLflow writes a schema."""
+    fields = split.fields or tuple(f"text {i + 1}" for i in range(len(split.rows[0]) if split.rows else 0))
+    return [{"name": name, "type": "string", "required": True} for name in (*fields, "label")]
 
 
 def _name(split: Split) -> str:

@@ -26,7 +26,7 @@ class ServedPrompt(PythonModel):  # type: ignore[misc]
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Label and scores of each row: see `Predictor.predict`."""
+        """Label, probabilities and scores of each row: see `Predictor.predict`."""
         return self.predictor.predict(model_input)
 
 

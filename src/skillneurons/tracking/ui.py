@@ -40,7 +40,7 @@ def main() -> int:
             hint = "MLflow's own first page is for chat applications; Ctrl-C ends this"
             print(f"\nthe list of runs: {link}\n({hint})\n", flush=True)
             if os.environ.get("DISPLAY") or sys.platform == "darwin":
-                webbrowser.open(link)
+                webbrowser.open_new_tab(link)
         return process.wait()
     except KeyboardInterrupt:
         process.terminate()

@@ -15,6 +15,7 @@ from skillneurons.commands.estimate import Work, estimate
 from skillneurons.commands.lifecycle import NOT_KEPT, Command, Connect, Job
 from skillneurons.data.splits import Split
 from skillneurons.errors import InputError
+from skillneurons.findings import several
 from skillneurons.plots.style import accuracy_by_seed, learning_curves
 from skillneurons.prompts.soft_prompt import SoftPrompt
 from skillneurons.storage import FileCheckpoint, alone, on_main
@@ -80,6 +81,9 @@ class Tune(Command[TunePlan, Summary]):
     def tags(self, plan: TunePlan) -> dict[str, str]:
         return {SELECTION: selected_on(plan)}
 
+    def differs(self, plan: TunePlan) -> Iterable[str]:
+        return f"P={plan.config.prompt_length}", several(len(plan.config.seeds), "seed")
+
     def reused(self, plan: TunePlan, tracking: Tracking, run_id: str) -> Summary:
         return Summary.of(plan.title, [_seed_result(tracking, child) for child in tracking.children(run_id)])
 
@@ -135,7 +139,8 @@ def _in_child(lazy: _LazySetup, seed: int, job: Job, display: TuneDisplay) -> Se
     with tracking.run(f"seed {seed} · {plan.title}", tags, job.run) as run:
         tracking.supersede(plan.seed_address(seed), run)
         values = {**plan.config.model_dump(mode="json"), "seeds": [seed]}
-        run.params({**values, "seeds": seed, "seed": seed})
+        given = {name: value for name, value in values.items() if name in plan.config.model_fields_set}
+        run.params({**given, "seeds": seed, "seed": seed})
         run.yaml({name: value for name, value in values.items() if name not in NOT_KEPT}, "config.yaml")
         run.inputs(plan.splits.values())
         result = tune_seed(setup, seed, unprompted, tracking, run, display.update)

@@ -209,11 +209,11 @@ def _record(
     others: Mapping[str, torch.Tensor],
     result: SeedResult,
 ) -> SeedResult:
-    plan, last = setup.plan, tuned.steps
+    plan = setup.plan
     final = result.dev.metrics("dev") | result.test.metrics("test")
     final |= {f"test/{slug(name)}/accuracy": value.value for name, value in result.baselines.items()}
     peak = peak_memory_mb(setup.accelerator.device)
-    run.metrics(final | {"seconds": tuned.seconds, "peak_memory_mb": peak}, last)
+    run.metrics({"seconds": tuned.seconds, "peak_memory_mb": peak})
     run.figure(learning_curves({result.seed: result.curve}, result.dev.majority), "figures/learning_curves.png")
     for role, role_scores in scores.items():
         run.parquet(predictions(plan.splits[role], role_scores), f"predictions/{role}.parquet")
@@ -228,7 +228,7 @@ def _record(
         run.folder(folder, "prompt")
         name = registered_name(plan.task.name, plan.info.name)
         note = f"{_note(plan, result)}{_lineage(plan, result, tracking.experiment_id)}"
-        version = register(tracking, run, folder, name, _version_tags(plan, result), note)
+        version = register(tracking, run, folder, name, _version_tags(plan, result), note, final)
         result = replace(result, version=version)
         run.tags({"skillneurons.registered": f"{name}/{version}"})
         run.note(_note(plan, result))
