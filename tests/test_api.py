@@ -66,7 +66,8 @@ def test_the_example_of_the_readme(tiny_roberta, workplace, capsys):
     words = backbone.info.label_words(task.words("masked_lm"))
     with torch.inference_mode():
         scores = backbone.label_scores(prompt.embeddings, batch, words)
-    torch.testing.assert_close(torch.tensor(answers.iloc[:, 1:].to_numpy()), scores, atol=1e-5, rtol=1e-5)
+    expected = torch.cat([scores.softmax(1), scores], dim=1)
+    torch.testing.assert_close(torch.tensor(answers.iloc[:, 1:].to_numpy()), expected, atol=1e-5, rtol=1e-5)
     assert answers["label"].tolist() == [task.labels[i] for i in scores.argmax(1).tolist()]
 
 

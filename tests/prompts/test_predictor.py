@@ -46,6 +46,7 @@ def test_columns_are_there_each_once(predict):
 def test_no_rows_are_answered_with_none_in_the_right_columns(predict):
     answer = predict(pd.DataFrame({"premise": [], "hypothesis": []}))
     task = load_task("mnli")
-    assert list(answer.columns) == ["label", *(f"score_{label}" for label in task.labels)]
+    numbers = [f"{what}_{label}" for what in ("probability", "score") for label in task.labels]
+    assert list(answer.columns) == ["label", *numbers]
     assert len(answer) == 0
     assert {str(kind) for kind in answer.dtypes[1:]} == {"float32"}
