@@ -10,6 +10,7 @@ ROOT = HERE.parent
 sys.path[:0] = [str(ROOT / "src"), str(HERE)]
 
 import notebook_page  # noqa: E402, I001
+from pygments.lexers.special import TextLexer  # noqa: E402
 
 from skillneurons import cli  # noqa: E402
 from skillneurons.about import __version__  # noqa: E402
@@ -37,7 +38,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(pd|pandas|np|numpy|torch|nn|collections|pathlib|npt)\..*"),
     ("py:.*", r"skillneurons\.(data\.sources|backbones)\..*"),
-    ("py:class", r"(Backbone|Path|Tensor|optional|array|P|E|S|L|F)"),
+    ("py:class", r"(Backbone|Path|Tensor)"),
 ]
 
 RESULTS = ROOT / "experiments" / "results"
@@ -80,5 +81,14 @@ def read_source(app, docname: str, source: list[str]) -> None:
         source[0] = placed(source[0], page, page)
 
 
+def read_docstring(app, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """What napoleon would take for a type: the words before a property's first colon, and the first of two names."""
+    if what == "property" and lines:
+        lines[0] = lines[0].replace(": ", " – ", 1)
+    lines[:] = [re.sub(r"^(\s+\w+), (\w+): ", r"\1/\2: ", line) for line in lines]
+
+
 def setup(app) -> None:
     app.connect("source-read", read_source)
+    app.connect("autodoc-process-docstring", read_docstring, priority=400)  # before napoleon
+    app.add_lexer("mermaid", TextLexer)  # GitHub draws it; drawing it here would fetch a script
