@@ -32,6 +32,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_attr_annotations = False  # the text says it shorter
 default_role = "code"  # docstrings name code between single backticks
 nitpicky = True
 # what has no page here: other packages' classes, and ours that no page of the reference shows
@@ -71,6 +72,7 @@ def read_source(app, docname: str, source: list[str]) -> None:
     if docname == "reference/commands":
         source[0] = source[0].replace("<!-- commands -->", commands())
     elif docname.startswith("notebooks/"):
+        app.env.note_dependency(str(page.with_suffix(".py")))
         run = os.environ.get("NOTEBOOK") == "run"
         source[0] = notebook_page.markdown(page.with_suffix(".py"), Path(app.outdir).parent / "notebook", run)
     elif docname.startswith("results/") and docname != "results/index":
@@ -88,7 +90,13 @@ def read_docstring(app, what: str, name: str, obj: object, options: object, line
     lines[:] = [re.sub(r"^(\s+\w+), (\w+): ", r"\1/\2: ", line) for line in lines]
 
 
+def outdated(app, env, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+    """What is made of the code is read anew each time."""
+    return ["reference/commands", "reference/api"]
+
+
 def setup(app) -> None:
+    app.connect("env-get-outdated", outdated)
     app.connect("source-read", read_source)
     app.connect("autodoc-process-docstring", read_docstring, priority=400)  # before napoleon
     app.add_lexer("mermaid", TextLexer)  # GitHub draws it; drawing it here would fetch a script

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import textwrap
 from base64 import b64decode
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def markdown(source: Path, pictures: Path, run: bool) -> str:
 
 def _shown(output: nbformat.NotebookNode, picture: Path, page: Path) -> list[str]:
     if output.output_type == "stream":
-        return [f"```text\n{output.text.rstrip()}\n```"] if output.name == "stdout" else []
+        lines = [textwrap.fill(line, 110) if len(line) > 118 else line for line in output.text.rstrip().splitlines()]
+        return ["\n".join(["```text", *lines, "```"])] if output.name == "stdout" else []
     data = output.get("data", {})
     if "image/png" in data:
         picture.parent.mkdir(parents=True, exist_ok=True)
