@@ -4,7 +4,7 @@ PINS = sed -n 's/^      - \([A-Za-z].*==.*\)/\1/p' conda.yaml
 export MLFLOW_DISABLE_TELEMETRY = true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint ui bench smollm2 clean
+.PHONY: demo test lint docs ui bench smollm2 clean
 
 # conda.yaml is the only list of versions; the environment is made anew when it changes
 .venv/made: conda.yaml
@@ -29,6 +29,9 @@ lint: .venv/made
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: .venv/made  ## these pages as a site in docs/_build/html, offline; any warning is an error
+	HF_HUB_OFFLINE=1 NOTEBOOK=run $(BIN)/python -m sphinx -W --keep-going -b html -d docs/_build/read docs docs/_build/html
+
 ui: .venv/made  ## the MLflow UI; prints the address of the list of runs
 	$(BIN)/python -m skillneurons.tracking.ui
 
@@ -41,4 +44,4 @@ bench: .venv/made
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 clean:
-	rm -rf .venv .skillneurons mlflow.db mlruns
+	rm -rf .venv .skillneurons mlflow.db mlruns docs/_build
