@@ -126,7 +126,9 @@ def find(name: str, what: str, places: Sequence[Path]) -> Path:
         if (place / f"{name}.yaml").is_file():
             return place / f"{name}.yaml"
     must = f"A {what} must be one of {listed(names(places), 30)}"
-    do = f"{meant(name, names(places))}Correct it, or give a path to a YAML."
+    here = next((f"{name}{end}" for end in (".yaml", ".yml") if Path(f"{name}{end}").expanduser().is_file()), None)
+    near = f"Did you mean {here}? " if here else meant(name, names(places))
+    do = f"{near}Correct it, or give a path to a YAML."
     raise InputError(must, repr(name), do)
 
 

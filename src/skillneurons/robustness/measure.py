@@ -76,7 +76,7 @@ class SetMeasured:
         attacked: its rows.
         scores: `[S, n, C]`.
         clean: of the originals `[S, m, C]`; None where there are none.
-        same_text: pairs that no longer differ after cutting to `max_length` tokens.
+        same_text: pairs that do not differ, or no longer after cutting to `max_length` tokens.
         sites: one a discovery, the one that verdicts rest on last.
         suppressed: the clean skill neurons suppressed on the adversarial rows.
         reverse: neurons ranked on the adversarial rows, suppressed on the clean test rows.

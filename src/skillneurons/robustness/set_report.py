@@ -199,7 +199,7 @@ class SetReport:
             name="cost",
         )
         if self.measured.same_text:
-            text = f"{self.name}: {self.measured.same_text} pairs are the same after cutting to the text length"
+            text = f"{self.name}: {self.measured.same_text} pairs read the same: unchanged, or cut to one text"
             yield Claim("warning", text)
 
     def _success(self) -> Iterator[Claim]:

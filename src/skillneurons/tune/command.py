@@ -27,6 +27,8 @@ from skillneurons.tune.plan import TunePlan, plan
 from skillneurons.tune.report import SeedResult, Summary
 from skillneurons.tune.seed import RESULT_FILE, SELECTION, TuningSetup, selected_on, tune_seed
 
+PARTS = {"dev": "dev (its half A)"}  # half B is left for discover
+
 
 class Tune(Command[TunePlan, Summary]):
     """What `tune` brings."""
@@ -184,7 +186,7 @@ def _single_prompt(tracking: Tracking, reference: str) -> SoftPrompt:
 
 
 def _opening(plan: TunePlan) -> str:
-    sizes = ", ".join(f"{role} {len(split)}" for role, split in plan.splits.items())
+    sizes = ", ".join(f"{PARTS.get(role, role)} {len(split)}" for role, split in plan.splits.items())
     leaks = sum(split.dropped_leaks for split in plan.splits.values())
     words = " / ".join(repr(piece) for piece in plan.words.pieces)
     text = f"{plan.title}: rows {sizes}; label words {words}; P={plan.config.prompt_length}"
